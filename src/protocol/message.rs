@@ -1,0 +1,511 @@
+//! One JSON-RPC message: its bytes, and where in them the parts lie that the gateway looks at.
+
+use std::{borrow::Cow, fmt, marker::PhantomData, ops::Range};
+
+use bytes::{BufMut, Bytes, BytesMut};
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, DeserializeOwned, IgnoredAny, MapAccess, SeqAccess, Visitor},
+};
+use serde_json::value::RawValue;
+
+/// Where a part lies in its message's bytes.
+pub type Span = Range<usize>;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Request,
+    Notification,
+    /// A result or an error.
+    Response,
+}
+
+/// Why bytes are not a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Invalid {
+    /// Not JSON.
+    Json(String),
+    /// JSON, but no JSON-RPC message; with the id where one could be read.
+    Message { id: Option<String>, why: &'static str },
+}
+
+impl fmt::Display for Invalid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Json(why) => write!(f, "not valid json: {why}"),
+            Self::Message { why, .. } => f.write_str(why),
+        }
+    }
+}
+
+/// A parsed envelope over its own bytes. Cloning shares the bytes.
+#[derive(Clone, Debug)]
+pub struct Message {
+    bytes: Bytes,
+    kind: Kind,
+    id: Option<Span>,
+    method: Option<Span>,
+    params: Params,
+    has_error: bool,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Params {
+    name: Option<Span>,
+    uri: Option<Span>,
+    task_id: Option<Span>,
+    request_id: Option<Span>,
+    token: Option<Span>,
+    /// `params.progressToken` itself, of a progress notification.
+    progress_of: Option<Span>,
+    related_task: Option<Span>,
+    has_task: bool,
+}
+
+impl Message {
+    /// Scans the bytes once.
+    pub fn parse(bytes: Bytes) -> Result<Self, Invalid> {
+        let text = std::str::from_utf8(&bytes).map_err(|error| {
+            Invalid::Json(format!("invalid utf-8 at byte {}", error.valid_up_to()))
+        })?;
+        let envelope: Envelope<'_> =
+            serde_json::from_str(text).map_err(|error| invalid(text, &error))?;
+        let span = |raw: &RawValue| span_in(text, raw.get());
+        let id = match envelope.id.map(RawValue::get) {
+            None | Some("null") => None,
+            Some(id)
+                if id.starts_with(['"', '-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9']) =>
+            {
+                Some(span_in(text, id))
+            }
+            Some(_) => {
+                return Err(Invalid::Message { id: None, why: "id must be a string or a number" });
+            }
+        };
+        let id_text = || id.clone().map(|id| text[id].to_owned());
+        if envelope.jsonrpc.map(RawValue::get) != Some("\"2.0\"") {
+            return Err(Invalid::Message { id: id_text(), why: "jsonrpc must be \"2.0\"" });
+        }
+        let outcome = envelope.result.is_some() || envelope.error.is_some();
+        let kind = match (&envelope.method, &id, outcome) {
+            (Some(method), _, false) if !method.get().starts_with('"') => {
+                return Err(Invalid::Message { id: id_text(), why: "method must be a string" });
+            }
+            (Some(_), Some(_), false) => Kind::Request,
+            (Some(_), None, false) if envelope.id.is_some() => {
+                return Err(Invalid::Message { id: None, why: "a request's id must not be null" });
+            }
+            (Some(_), None, false) => Kind::Notification,
+            (None, _, true) => Kind::Response,
+            _ => {
+                return Err(Invalid::Message {
+                    id: id_text(),
+                    why: "neither a request, a notification nor a response",
+                });
+            }
+        };
+        let found = envelope.params.unwrap_or_default();
+        let params = Params {
+            name: found.name.map(span),
+            uri: found.uri.map(span),
+            task_id: found.task_id.map(span),
+            request_id: found.request_id.map(span),
+            token: found.meta.token.map(span),
+            progress_of: found.progress_of.map(span),
+            related_task: found.meta.related_task.task_id.map(span),
+            has_task: found.task.is_some(),
+        };
+        let method = envelope.method.map(span);
+        let has_error = envelope.error.is_some();
+        Ok(Message { kind, id, method, params, has_error, bytes })
+    }
+
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    pub fn into_bytes(self) -> Bytes {
+        self.bytes
+    }
+
+    fn text(&self, span: &Span) -> &str {
+        // The bytes were valid UTF-8 when parsed, and spans lie on JSON token boundaries.
+        std::str::from_utf8(&self.bytes[span.clone()]).unwrap_or_default()
+    }
+
+    fn raw(&self, span: Option<&Span>) -> Option<&str> {
+        span.map(|span| self.text(span))
+    }
+
+    fn string(&self, span: Option<&Span>) -> Option<Cow<'_, str>> {
+        span.and_then(|span| unquote(self.text(span)))
+    }
+
+    /// The id as it was written: JSON text of a string or number.
+    pub fn id(&self) -> Option<&str> {
+        self.raw(self.id.as_ref())
+    }
+
+    /// The method, or the empty string for a response.
+    pub fn method(&self) -> Cow<'_, str> {
+        self.string(self.method.as_ref()).unwrap_or_default()
+    }
+
+    pub fn is_error(&self) -> bool {
+        self.has_error
+    }
+
+    /// `params.name`.
+    pub fn name(&self) -> Option<Cow<'_, str>> {
+        self.string(self.params.name.as_ref())
+    }
+
+    /// `params.uri`.
+    pub fn uri(&self) -> Option<Cow<'_, str>> {
+        self.string(self.params.uri.as_ref())
+    }
+
+    /// `params.taskId`.
+    pub fn task_id(&self) -> Option<Cow<'_, str>> {
+        self.string(self.params.task_id.as_ref())
+    }
+
+    /// The task that `_meta` relates this message to.
+    pub fn related_task(&self) -> Option<Cow<'_, str>> {
+        self.string(self.params.related_task.as_ref())
+    }
+
+    /// True when `params.task` asks for a task.
+    pub fn wants_task(&self) -> bool {
+        self.params.has_task
+    }
+
+    /// `params.requestId` of a cancellation, as JSON text.
+    pub fn request_id(&self) -> Option<&str> {
+        self.raw(self.params.request_id.as_ref())
+    }
+
+    /// `params._meta.progressToken` of a request, as JSON text.
+    pub fn progress_token(&self) -> Option<&str> {
+        self.raw(self.params.token.as_ref())
+    }
+
+    /// `params.progressToken` of a progress notification, as JSON text.
+    pub fn progress_of(&self) -> Option<&str> {
+        self.raw(self.params.progress_of.as_ref())
+    }
+
+    /// `params` of any shape, scanned anew. For the messages that the gateway answers itself.
+    pub fn params<T: DeserializeOwned + Default>(&self) -> Result<T, serde_json::Error> {
+        #[derive(Deserialize)]
+        struct Whole<T> {
+            params: Option<T>,
+        }
+        let whole: Whole<T> = serde_json::from_slice(&self.bytes)?;
+        Ok(whole.params.unwrap_or_default())
+    }
+
+    /// `result` as JSON text, scanned anew.
+    pub fn result(&self) -> Option<&str> {
+        #[derive(Deserialize)]
+        struct Whole<'a> {
+            #[serde(borrow)]
+            result: Option<&'a RawValue>,
+        }
+        serde_json::from_slice::<Whole<'_>>(&self.bytes).ok()?.result.map(RawValue::get)
+    }
+
+    /// `error.message` and the whole error as JSON text.
+    pub fn error(&self) -> Option<(String, &str)> {
+        #[derive(Deserialize)]
+        struct Whole<'a> {
+            #[serde(borrow)]
+            error: Option<&'a RawValue>,
+        }
+        #[derive(Deserialize)]
+        struct Error {
+            #[serde(default)]
+            message: String,
+        }
+        let raw = serde_json::from_slice::<Whole<'_>>(&self.bytes).ok()?.error?.get();
+        let message = serde_json::from_str::<Error>(raw).map(|error| error.message);
+        Some((message.unwrap_or_default(), raw))
+    }
+
+    /// The message with some parts replaced, everything else as it was, newlines blanked.
+    pub fn edit(&self) -> Edit<'_> {
+        Edit { message: self, cuts: Vec::with_capacity(3) }
+    }
+}
+
+/// Replacements at byte ranges.
+#[must_use]
+pub struct Edit<'a> {
+    message: &'a Message,
+    cuts: Vec<(Span, Cow<'a, str>)>,
+}
+
+impl<'a> Edit<'a> {
+    fn cut(mut self, span: Option<&Span>, with: impl Into<Cow<'a, str>>) -> Self {
+        if let Some(span) = span {
+            self.cuts.push((span.clone(), with.into()));
+        }
+        self
+    }
+
+    /// Replaces the id by JSON text.
+    pub fn id(self, json: impl Into<Cow<'a, str>>) -> Self {
+        let span = self.message.id.as_ref();
+        self.cut(span, json)
+    }
+
+    /// Replaces `params.name` by a string.
+    pub fn name(self, name: &str) -> Self {
+        let span = self.message.params.name.as_ref();
+        self.cut(span, quote(name))
+    }
+
+    /// Replaces `params.taskId` by a string.
+    pub fn task_id(self, id: &str) -> Self {
+        let span = self.message.params.task_id.as_ref();
+        self.cut(span, quote(id))
+    }
+
+    /// Replaces `params._meta.progressToken` by JSON text.
+    pub fn progress_token(self, json: impl Into<Cow<'a, str>>) -> Self {
+        let span = self.message.params.token.as_ref();
+        self.cut(span, json)
+    }
+
+    /// Replaces `params.progressToken` by JSON text.
+    pub fn progress_of(self, json: impl Into<Cow<'a, str>>) -> Self {
+        let span = self.message.params.progress_of.as_ref();
+        self.cut(span, json)
+    }
+
+    /// Replaces `params.requestId` by JSON text.
+    pub fn request_id(self, json: impl Into<Cow<'a, str>>) -> Self {
+        let span = self.message.params.request_id.as_ref();
+        self.cut(span, json)
+    }
+
+    /// The edited message, without a newline anywhere.
+    pub fn finish(self) -> Bytes {
+        self.build(0).freeze()
+    }
+
+    /// The edited message as one line with its newline at the end.
+    pub fn line(self) -> Bytes {
+        let mut line = self.build(1);
+        line.put_u8(b'\n');
+        line.freeze()
+    }
+
+    fn build(mut self, spare: usize) -> BytesMut {
+        self.cuts.sort_unstable_by_key(|(span, _)| span.start);
+        let added: usize = self.cuts.iter().map(|(_, with)| with.len()).sum();
+        let source = &self.message.bytes;
+        let mut out = BytesMut::with_capacity(source.len() + added + spare);
+        let mut at = 0;
+        for (span, with) in &self.cuts {
+            out.extend_from_slice(&source[at..span.start]);
+            out.extend_from_slice(with.as_bytes());
+            at = span.end;
+        }
+        out.extend_from_slice(&source[at..]);
+        blank_newlines(&mut out);
+        out
+    }
+}
+
+/// Raw newlines in JSON are always insignificant; on a line-framed transport they would end the
+/// message early.
+pub fn blank_newlines(json: &mut [u8]) {
+    let mut at = 0;
+    while let Some(found) = memchr::memchr2(b'\n', b'\r', &json[at..]) {
+        json[at + found] = b' ';
+        at += found + 1;
+    }
+}
+
+fn quote(text: &str) -> String {
+    serde_json::to_string(text).unwrap_or_default()
+}
+
+fn unquote(json: &str) -> Option<Cow<'_, str>> {
+    let inner = json.strip_prefix('"')?.strip_suffix('"')?;
+    if memchr::memchr(b'\\', inner.as_bytes()).is_none() {
+        return Some(Cow::Borrowed(inner));
+    }
+    serde_json::from_str(json).ok().map(Cow::Owned)
+}
+
+fn span_in(whole: &str, part: &str) -> Span {
+    let start = part.as_ptr().addr() - whole.as_ptr().addr();
+    start..start + part.len()
+}
+
+fn invalid(text: &str, error: &serde_json::Error) -> Invalid {
+    // Distinguish "not JSON" from "JSON of another shape", which deserves another code.
+    if error.is_data() && serde_json::from_str::<IgnoredAny>(text).is_ok() {
+        Invalid::Message { id: None, why: "not a json-rpc message" }
+    } else {
+        Invalid::Json(error.to_string())
+    }
+}
+
+#[derive(Deserialize)]
+struct Envelope<'a> {
+    #[serde(borrow, default)]
+    jsonrpc: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    id: Option<&'a RawValue>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    method: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    params: Option<Picked<'a>>,
+    #[serde(borrow, default, deserialize_with = "present")]
+    result: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    error: Option<&'a RawValue>,
+}
+
+/// A field that is there, be it null.
+fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
+    <&RawValue>::deserialize(deserializer).map(Some)
+}
+
+/// Reads the named keys of an object and passes over every other key and every other shape.
+/// A named key that comes twice is an error: two readers might each believe another one.
+macro_rules! picks {
+    ($(#[$doc:meta])* $name:ident { $($key:literal => $field:ident: $type:ty,)* }) => {
+        $(#[$doc])*
+        #[derive(Default)]
+        struct $name<'a> {
+            $($field: $type,)*
+            nothing: PhantomData<&'a ()>,
+        }
+
+        impl<'de: 'a, 'a> Deserialize<'de> for $name<'a> {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                struct Walk;
+                impl<'de> Visitor<'de> for Walk {
+                    type Value = $name<'de>;
+
+                    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                        f.write_str("any value")
+                    }
+
+                    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                        let mut found = $name::default();
+                        let mut seen: Vec<&'static str> = Vec::new();
+                        while let Some(Key(key)) = map.next_key()? {
+                            match key.as_ref() {
+                                $($key => {
+                                    if seen.contains(&$key) {
+                                        return Err(de::Error::duplicate_field($key));
+                                    }
+                                    seen.push($key);
+                                    found.$field = map.next_value()?;
+                                })*
+                                _ => {
+                                    map.next_value::<IgnoredAny>()?;
+                                }
+                            }
+                        }
+                        Ok(found)
+                    }
+
+                    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+                        while seq.next_element::<IgnoredAny>()?.is_some() {}
+                        Ok($name::default())
+                    }
+
+                    fn visit_unit<E>(self) -> Result<Self::Value, E> {
+                        Ok($name::default())
+                    }
+
+                    fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
+                        Ok($name::default())
+                    }
+
+                    fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
+                        Ok($name::default())
+                    }
+
+                    fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
+                        Ok($name::default())
+                    }
+
+                    fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
+                        Ok($name::default())
+                    }
+
+                    fn visit_str<E>(self, _: &str) -> Result<Self::Value, E> {
+                        Ok($name::default())
+                    }
+                }
+                deserializer.deserialize_any(Walk)
+            }
+        }
+    };
+}
+
+picks! {
+    /// The interesting parts of `params`.
+    Picked {
+        "name" => name: Option<&'a RawValue>,
+        "uri" => uri: Option<&'a RawValue>,
+        "taskId" => task_id: Option<&'a RawValue>,
+        "requestId" => request_id: Option<&'a RawValue>,
+        "progressToken" => progress_of: Option<&'a RawValue>,
+        "task" => task: Option<IgnoredAny>,
+        "_meta" => meta: Meta<'a>,
+    }
+}
+
+picks! {
+    Meta {
+        "progressToken" => token: Option<&'a RawValue>,
+        "io.modelcontextprotocol/related-task" => related_task: RelatedTask<'a>,
+    }
+}
+
+picks! {
+    RelatedTask {
+        "taskId" => task_id: Option<&'a RawValue>,
+    }
+}
+
+/// An object's key, without an allocation where it holds no escapes.
+struct Key<'a>(Cow<'a, str>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Key<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Text;
+        impl<'de> Visitor<'de> for Text {
+            type Value = Key<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a key")
+            }
+
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Key<'de>, E> {
+                Ok(Key(Cow::Borrowed(text)))
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Key<'de>, E> {
+                Ok(Key(Cow::Owned(text.to_owned())))
+            }
+        }
+        deserializer.deserialize_str(Text)
+    }
+}
+
+#[cfg(test)]
+#[path = "message_tests.rs"]
+mod tests;
