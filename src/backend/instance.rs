@@ -1,0 +1,324 @@
+//! The task that owns one child and drives its state machine.
+//!
+//! There is a task only while there is a child. Calls do not pass through it: they lease the
+//! instance under the machine's lock and use the [`Link`] directly.
+
+use std::{
+    future::Future,
+    pin::pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicI32, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::sync::{Notify, OwnedSemaphorePermit, watch};
+use tokio_util::task::TaskTracker;
+
+use super::{
+    Host, InstanceKey, Link,
+    state::{Action, Event, Machine, Phase, Times},
+    stderr::{self, Tail},
+    wire::{self, Info},
+};
+use crate::{
+    config::Server,
+    protocol::{Version, method},
+    spawner::Spawner,
+};
+
+/// How long a child that has ended may keep its pipes before its callers are told.
+const LAST_WORDS: Duration = Duration::from_millis(40);
+
+/// The `initialize` parameters for one instance, as JSON text.
+pub struct Opening {
+    pub params: String,
+}
+
+/// One backend for one holder, whether it runs or not.
+pub struct Instance {
+    key: InstanceKey,
+    server: Arc<Server>,
+    machine: Mutex<Guarded>,
+    phase: watch::Sender<Phase>,
+    poke: Notify,
+    link: Mutex<Option<Arc<Link>>>,
+    tail: Tail,
+    pid: AtomicI32,
+    starts: AtomicU64,
+}
+
+struct Guarded {
+    machine: Machine,
+    /// The task sleeps until a deadline and needs no waking when the idle clock starts anew.
+    armed: bool,
+}
+
+impl Instance {
+    pub(super) fn new(key: InstanceKey, server: Arc<Server>) -> Arc<Self> {
+        let times = Times {
+            start: server.timeouts.start,
+            idle: server.timeouts.idle,
+            stop: server.timeouts.stop,
+        };
+        Arc::new(Instance {
+            key,
+            tail: Tail::new(&server.env),
+            server,
+            machine: Mutex::new(Guarded { machine: Machine::new(times), armed: false }),
+            phase: watch::Sender::new(Phase::Stopped),
+            poke: Notify::new(),
+            link: Mutex::default(),
+            pid: AtomicI32::new(0),
+            starts: AtomicU64::new(0),
+        })
+    }
+
+    pub fn key(&self) -> &InstanceKey {
+        &self.key
+    }
+
+    pub fn server(&self) -> &Arc<Server> {
+        &self.server
+    }
+
+    pub fn server_name(&self) -> &str {
+        &self.server.name
+    }
+
+    pub fn phase(&self) -> Phase {
+        *self.phase.borrow()
+    }
+
+    /// The child's pid while one runs.
+    pub fn pid(&self) -> Option<i32> {
+        Some(self.pid.load(Ordering::Relaxed)).filter(|pid| *pid != 0)
+    }
+
+    pub fn starts(&self) -> u64 {
+        self.starts.load(Ordering::Relaxed)
+    }
+
+    /// The conversation, while there is one.
+    pub fn link(&self) -> Option<Arc<Link>> {
+        self.link.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Failures in a row, and the reason of the last.
+    pub fn trouble(&self) -> (u32, Option<String>) {
+        let guarded = self.guarded();
+        (guarded.machine.failures(), guarded.machine.trouble().map(str::to_owned))
+    }
+
+    /// Leases that are held now.
+    pub fn leases(&self) -> usize {
+        self.guarded().machine.leases()
+    }
+
+    pub(super) fn changes(&self) -> watch::Receiver<Phase> {
+        self.phase.subscribe()
+    }
+
+    fn guarded(&self) -> MutexGuard<'_, Guarded> {
+        self.machine.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Tells the machine, and does at once what does not need the child's handle.
+    pub(super) fn on(&self, event: Event) -> Action {
+        let (action, phase, wake) = {
+            let mut guarded = self.guarded();
+            let action = guarded.machine.on(Instant::now(), event);
+            let idle = guarded.machine.phase() == Phase::Ready && guarded.machine.leases() == 0;
+            (action, guarded.machine.phase(), idle && !guarded.armed)
+        };
+        let changed = self.phase.send_if_modified(|known| std::mem::replace(known, phase) != phase);
+        if action == Action::CloseStdin
+            && let Some(link) = self.link()
+        {
+            link.close_input();
+        }
+        if changed || wake {
+            self.poke.notify_one();
+        }
+        action
+    }
+
+    /// When the task has something to do by itself.
+    fn arm(&self) -> Option<Instant> {
+        let mut guarded = self.guarded();
+        let deadline = guarded.machine.deadline();
+        guarded.armed = deadline.is_some();
+        deadline
+    }
+
+    /// One life: from the start of a child to its end.
+    pub(super) async fn live(
+        self: Arc<Self>,
+        spawner: &Spawner,
+        host: Arc<dyn Host>,
+        tracker: &TaskTracker,
+        turn: impl Future<Output = Option<OwnedSemaphorePermit>>,
+    ) {
+        let turn = turn.await;
+        self.on(Event::Launched);
+        self.starts.fetch_add(1, Ordering::Relaxed);
+        let (mut child, pipes) = match spawner.start(&self.server) {
+            Ok(started) => started,
+            Err(error) => {
+                let reason = error.to_string();
+                tracing::warn!(server = self.server_name(), "not started: {reason}");
+                self.on(Event::Exited { reason, jitter: jitter() });
+                return;
+            }
+        };
+        self.pid.store(child.pid(), Ordering::Relaxed);
+        tracing::info!(server = self.server_name(), pid = child.pid(), "started");
+        let (link, lines) = Link::new(self.server.limits.calls);
+        *self.link.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&link));
+        tracker.spawn(wire::write(pipes.stdin, lines));
+        let mut errors =
+            tracker.spawn({
+                let instance = Arc::clone(&self);
+                async move {
+                    stderr::log_lines(instance.server_name(), pipes.stderr, &instance.tail).await
+                }
+            });
+        let mut reader = tracker.spawn({
+            let (instance, link, host) = (Arc::clone(&self), Arc::clone(&link), Arc::clone(&host));
+            let limit = self.server.limits.line;
+            async move { wire::read(pipes.stdout, &instance, &link, &*host, limit).await }
+        });
+        let opening = host.opening(&self);
+        let mut handshake = pin!(handshake(&link, &opening.params, self.server.timeouts.start));
+        let (mut opening, mut reading, mut turn) = (true, true, turn);
+        let mut complaint = None;
+        let ended = loop {
+            let deadline = self.arm();
+            tokio::select! {
+                status = child.wait() => break exit_text(status),
+                result = &mut handshake, if opening => {
+                    opening = false;
+                    turn.take();
+                    match result {
+                        Ok(info) => {
+                            link.set_info(info);
+                            self.on(Event::Ready);
+                            host.ready(&self, &link);
+                        }
+                        // The child has gone or will; how it ended says more than that it did.
+                        Err(None) => {}
+                        Err(Some(reason)) => { self.on(Event::Failed { reason }); }
+                    }
+                }
+                why = &mut reader, if reading => {
+                    reading = false;
+                    let why = why.unwrap_or_else(|error| format!("its reader failed: {error}"));
+                    complaint = Some(why.clone());
+                    // A child that closes its output is about to end; its status says more.
+                    let _ = tokio::time::timeout(LAST_WORDS, child.wait()).await;
+                    self.on(Event::Failed { reason: why });
+                }
+                () = sleep_until(deadline) => match self.on(Event::Tick) {
+                    Action::Terminate => child.terminate(),
+                    Action::Kill => child.kill(),
+                    _ => {}
+                },
+                () = self.poke.notified() => {}
+            }
+        };
+        // What the child still said before its end counts.
+        if reading {
+            let _ = tokio::time::timeout(LAST_WORDS, &mut reader).await;
+            reader.abort();
+        }
+        if tokio::time::timeout(LAST_WORDS, &mut errors).await.is_err() {
+            errors.abort();
+        }
+        self.end(&link, &*host, &ended, complaint);
+    }
+
+    fn end(
+        self: &Arc<Self>,
+        link: &Arc<Link>,
+        host: &dyn Host,
+        ended: &str,
+        complaint: Option<String>,
+    ) {
+        self.pid.store(0, Ordering::Relaxed);
+        let mut reason = match complaint {
+            Some(complaint) if complaint != "closed its output" => {
+                format!("{complaint}; then {ended}")
+            }
+            _ => ended.to_owned(),
+        };
+        let last = self.tail.last(3);
+        if !last.is_empty() {
+            reason.push_str(": ");
+            reason.push_str(&last.join(" | "));
+        }
+        link.end(&format!("backend \"{}\" ended before it answered: {reason}", self.server.name));
+        self.link.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let wanted = self.phase() == Phase::Stopping && self.trouble().1.is_none();
+        if wanted {
+            tracing::info!(server = self.server_name(), "stopped ({ended})");
+        } else {
+            tracing::warn!(server = self.server_name(), "ended: {reason}");
+        }
+        host.gone(self, link);
+        self.on(Event::Exited { reason, jitter: jitter() });
+    }
+}
+
+async fn sleep_until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// `Err(None)`: the child went away meanwhile.
+async fn handshake(link: &Link, params: &str, within: Duration) -> Result<Info, Option<String>> {
+    #[derive(Deserialize)]
+    struct Initialized {
+        #[serde(rename = "protocolVersion", default)]
+        version: String,
+        #[serde(default)]
+        capabilities: Value,
+    }
+    // The machine's deadline comes first; this one only bounds the wait.
+    let answer =
+        link.ask(method::INITIALIZE, params, within * 2).await.map_err(|error| match error {
+            wire::AskError::Gone => None,
+            error => Some(format!("initialize failed: {error}")),
+        })?;
+    let raw = answer.result().unwrap_or("null");
+    let result: Initialized = serde_json::from_str(raw)
+        .map_err(|error| Some(format!("its answer to initialize cannot be read: {error}")))?;
+    let version = Version::parse(&result.version).ok_or_else(|| {
+        let known: Vec<&str> = Version::ALL.iter().map(|version| version.as_str()).collect();
+        Some(format!(
+            "it speaks protocol version \"{}\", this gateway speaks {}",
+            result.version,
+            known.join(", ")
+        ))
+    })?;
+    link.announce(method::INITIALIZED, "{}").map_err(|_| None)?;
+    Ok(Info { raw: raw.into(), version, capabilities: result.capabilities })
+}
+
+fn exit_text(status: std::io::Result<std::process::ExitStatus>) -> String {
+    match status {
+        Ok(status) => status.to_string(),
+        Err(error) => format!("its end cannot be read: {error}"),
+    }
+}
+
+fn jitter() -> f64 {
+    let mut byte = [0];
+    // Without randomness restarts are merely less spread.
+    let _ = getrandom::fill(&mut byte);
+    f64::from(byte[0]) / 255.0
+}

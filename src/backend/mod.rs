@@ -1,0 +1,41 @@
+//! The running instances of the configured backends.
+//!
+//! Knows how to start, use and stop a child that speaks JSON-RPC over its pipes. Does not know
+//! what its messages mean: that is told by [`Host`], which the gateway implements.
+#![forbid(unsafe_code)]
+
+mod backoff;
+mod instance;
+mod lease;
+mod pending;
+mod state;
+mod stderr;
+mod supervisor;
+mod wire;
+
+pub use instance::{Instance, Opening};
+pub use lease::Lease;
+pub use pending::Call;
+pub use state::Phase;
+pub use supervisor::{AcquireError, Holder, InstanceKey, InstanceStatus, Scope, Supervisor};
+pub use wire::{AskError, Link};
+
+use std::sync::Arc;
+
+use crate::protocol::Message;
+
+/// What the room above does with what instances say of their own accord.
+///
+/// Called from an instance's reader in the order of its output, so it must not block.
+pub trait Host: Send + Sync {
+    /// A notification that belongs to no call by a progress token.
+    fn notification(&self, from: &Arc<Instance>, link: &Arc<Link>, message: Message);
+    /// A request of the backend to its client. Answered by [`Link::answer`].
+    fn request(&self, from: &Arc<Instance>, link: &Arc<Link>, message: Message);
+    /// The `initialize` parameters for an instance that is about to start.
+    fn opening(&self, instance: &Instance) -> Opening;
+    /// The handshake is done.
+    fn ready(&self, instance: &Arc<Instance>, link: &Arc<Link>);
+    /// The child has ended; its calls are answered already.
+    fn gone(&self, instance: &Arc<Instance>, link: &Arc<Link>);
+}

@@ -1,0 +1,222 @@
+//! What an instance still owes answers for.
+//!
+//! Ids are the gateway's own, never used twice in an instance's life: two clients may both use
+//! id 1. A call is found by its id and its progress notifications by the same number.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+
+use crate::protocol::{
+    ErrorCode, Message, error_response,
+    stream::{Outgoing, Sender},
+};
+
+/// One request on its way to an instance.
+pub struct Call {
+    /// The client's id, as JSON text; what the answer carries.
+    pub id: String,
+    /// The client's progress token, as JSON text.
+    pub token: Option<String>,
+    /// Whose call it is; a question that the backend asks meanwhile goes there.
+    pub session: u64,
+    pub reply: Sender,
+}
+
+#[derive(Default)]
+pub(super) struct Pending {
+    calls: BTreeMap<u64, Call>,
+    last: u64,
+    /// Answers to nothing we asked, or to what is answered already.
+    pub(super) strays: u64,
+}
+
+impl Pending {
+    pub(super) fn add(&mut self, call: Call) -> u64 {
+        self.last += 1;
+        self.calls.insert(self.last, call);
+        self.last
+    }
+
+    pub(super) fn remove(&mut self, id: u64) -> Option<Call> {
+        self.calls.remove(&id)
+    }
+
+    /// Hands an answer to its caller, under the caller's id.
+    pub(super) fn answer(&mut self, message: &Message) {
+        let call =
+            message.id().and_then(|id| id.parse().ok()).and_then(|id: u64| self.calls.remove(&id));
+        match call {
+            Some(call) => {
+                let bytes = message.edit().id(call.id.as_str()).finish();
+                // The caller may be gone; then nobody waits for this.
+                let _ = call.reply.send(Outgoing { bytes, last: true });
+            }
+            None => self.strays += 1,
+        }
+    }
+
+    /// Hands progress to the call that it belongs to, under the caller's token.
+    pub(super) fn progress(&self, message: &Message) -> bool {
+        let call = message
+            .progress_of()
+            .and_then(|token| token.parse().ok())
+            .and_then(|id: u64| self.calls.get(&id));
+        let Some((call, token)) = call.and_then(|call| Some((call, call.token.as_ref()?))) else {
+            return false;
+        };
+        let _ = call.reply.notify(message.edit().progress_of(token.as_str()).finish());
+        true
+    }
+
+    /// Every caller gets the same error under its own id.
+    pub(super) fn fail_all(&mut self, text: &str) {
+        for call in std::mem::take(&mut self.calls).into_values() {
+            let bytes = error_response(Some(&call.id), ErrorCode::Internal, text);
+            let _ = call.reply.send(Outgoing { bytes, last: true });
+        }
+    }
+
+    /// The sessions with calls in flight, and the newest stream of each.
+    pub(super) fn newest_of(&self, session: u64) -> Option<Sender> {
+        self.calls
+            .values()
+            .rev()
+            .find(|call| call.session == session)
+            .map(|call| call.reply.clone())
+    }
+
+    /// The session all calls in flight belong to, if it is one.
+    pub(super) fn only_session(&self) -> Option<u64> {
+        let mut sessions =
+            self.calls.values().map(|call| call.session).filter(|session| *session != 0);
+        let first = sessions.next()?;
+        sessions.all(|session| session == first).then_some(first)
+    }
+
+    pub(super) fn sessions(&self) -> Vec<u64> {
+        let mut all: Vec<u64> =
+            self.calls.values().map(|call| call.session).filter(|session| *session != 0).collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.calls.len()
+    }
+}
+
+/// A request's line under the gateway's id.
+pub(super) fn request_line(message: &Message, id: u64, name: Option<&str>) -> Bytes {
+    let number = id.to_string();
+    let mut edit = message.edit().id(number.clone());
+    if message.progress_token().is_some() {
+        edit = edit.progress_token(number);
+    }
+    if let Some(name) = name {
+        edit = edit.name(name);
+    }
+    edit.line()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::stream::{Bounds, Receiver, stream};
+
+    fn call(id: &str, token: Option<&str>, session: u64) -> (Call, Receiver) {
+        let (reply, receiver) = stream(Bounds::REQUEST);
+        (Call { id: id.into(), token: token.map(Into::into), session, reply }, receiver)
+    }
+
+    fn message(text: &str) -> Message {
+        Message::parse(text.to_owned().into()).unwrap()
+    }
+
+    #[test]
+    fn two_clients_with_the_same_id_get_their_own_answers() {
+        let mut pending = Pending::default();
+        let (one, mut first) = call("1", None, 1);
+        let (two, mut second) = call("1", None, 2);
+        let (a, b) = (pending.add(one), pending.add(two));
+        assert_ne!(a, b);
+        pending.answer(&message(&format!(r#"{{"jsonrpc":"2.0","id":{b},"result":"b"}}"#)));
+        pending.answer(&message(&format!(r#"{{"jsonrpc":"2.0","id":{a},"result":"a"}}"#)));
+        assert_eq!(first.try_recv().unwrap().bytes, r#"{"jsonrpc":"2.0","id":1,"result":"a"}"#);
+        assert_eq!(second.try_recv().unwrap().bytes, r#"{"jsonrpc":"2.0","id":1,"result":"b"}"#);
+    }
+
+    #[test]
+    fn a_second_or_foreign_answer_goes_nowhere() {
+        let mut pending = Pending::default();
+        let (one, mut stream) = call("\"x\"", None, 1);
+        let id = pending.add(one);
+        for _ in 0..2 {
+            pending.answer(&message(&format!(r#"{{"jsonrpc":"2.0","id":{id},"result":1}}"#)));
+        }
+        for foreign in ["99", "\"1\"", "-1", "null", "1.5"] {
+            let text =
+                format!(r#"{{"jsonrpc":"2.0","id":{foreign},"error":{{"code":1,"message":"m"}}}}"#);
+            pending.answer(&message(&text));
+        }
+        assert!(stream.try_recv().unwrap().last);
+        assert!(stream.try_recv().is_none());
+        assert_eq!(pending.strays, 6);
+    }
+
+    #[test]
+    fn progress_comes_under_the_clients_token_and_only_where_one_was_given() {
+        let mut pending = Pending::default();
+        let (with, mut one) = call("1", Some("\"t\""), 1);
+        let (without, mut two) = call("2", None, 1);
+        let (a, b) = (pending.add(with), pending.add(without));
+        let progress = |n: u64| {
+            message(&format!(
+                r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{{"progress":1.0,"progressToken":{n}}}}}"#
+            ))
+        };
+        assert!(pending.progress(&progress(a)));
+        assert!(!pending.progress(&progress(b)));
+        assert!(!pending.progress(&progress(77)));
+        let got = one.try_recv().unwrap();
+        assert!(!got.last);
+        assert!(std::str::from_utf8(&got.bytes).unwrap().contains(r#""progressToken":"t""#));
+        assert!(two.try_recv().is_none());
+    }
+
+    #[test]
+    fn the_only_session_is_known_and_two_are_not() {
+        let mut pending = Pending::default();
+        assert_eq!(pending.only_session(), None);
+        let streams: Vec<Receiver> = [7, 7, 0]
+            .into_iter()
+            .map(|session| {
+                let (call, receiver) = call("1", None, session);
+                pending.add(call);
+                receiver
+            })
+            .collect();
+        assert_eq!(pending.only_session(), Some(7));
+        let (other, _receiver) = call("1", None, 8);
+        pending.add(other);
+        assert_eq!(pending.only_session(), None);
+        assert_eq!(pending.sessions(), [7, 8]);
+        drop(streams);
+    }
+
+    #[test]
+    fn when_the_backend_dies_every_caller_hears_it_once() {
+        let mut pending = Pending::default();
+        let (one, mut stream) = call("\"k\"", None, 1);
+        pending.add(one);
+        pending.fail_all("backend \"x\" ended");
+        let got = stream.try_recv().unwrap();
+        assert!(got.last);
+        assert_eq!(
+            got.bytes,
+            r#"{"jsonrpc":"2.0","id":"k","error":{"code":-32603,"message":"backend \"x\" ended"}}"#
+        );
+        assert_eq!(pending.len(), 0);
+    }
+}

@@ -1,0 +1,175 @@
+//! A child's stderr, line by line to the log: bounded in length, in rate and in memory.
+
+use std::{
+    collections::VecDeque,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+use crate::config::Secret;
+
+const LINE: usize = 4096;
+const TAIL: usize = 20;
+/// Bytes a second that reach the log; the rest is counted.
+const RATE: usize = 16 * 1024;
+
+/// The last lines, for the errors of callers; and what must not stand in any line.
+#[derive(Default)]
+pub(super) struct Tail {
+    lines: Mutex<VecDeque<String>>,
+    secrets: Vec<Secret>,
+}
+
+/// Parts of the names of variables whose values are secrets.
+const SECRET_NAMES: [&str; 8] =
+    ["KEY", "TOKEN", "SECRET", "PASS", "CREDENTIAL", "AUTH", "PRIVATE", "COOKIE"];
+/// A shorter value would blot out ordinary words.
+const SHORTEST_SECRET: usize = 6;
+
+impl Tail {
+    pub(super) fn new(env: &[(String, Secret)]) -> Self {
+        let secrets = env.iter().filter(|(name, value)| {
+            let name = name.to_ascii_uppercase();
+            value.expose().len() >= SHORTEST_SECRET
+                && SECRET_NAMES.iter().any(|part| name.contains(part))
+        });
+        Tail { lines: Mutex::default(), secrets: secrets.map(|(_, value)| value.clone()).collect() }
+    }
+
+    /// The line without the values of the backend's secrets.
+    fn redact(&self, mut line: String) -> String {
+        for secret in &self.secrets {
+            if line.contains(secret.expose()) {
+                line = line.replace(secret.expose(), "***");
+            }
+        }
+        line
+    }
+
+    fn push(&self, line: String) {
+        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        if lines.len() == TAIL {
+            lines.pop_front();
+        }
+        lines.push_back(line);
+    }
+
+    /// The last `n` lines in order.
+    pub(super) fn last(&self, n: usize) -> Vec<String> {
+        let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        lines.iter().skip(lines.len().saturating_sub(n)).cloned().collect()
+    }
+}
+
+/// Reads to the end. Never stops reading, so a child is never stuck on a full pipe.
+pub(super) async fn log_lines(server: &str, mut input: impl AsyncRead + Unpin, tail: &Tail) {
+    let mut gate = Gate { window: Instant::now(), spent: 0, withheld: 0 };
+    let mut line = Vec::new();
+    let mut cut = 0usize;
+    let mut chunk = vec![0; 8192];
+    loop {
+        let n = match input.read(&mut chunk).await {
+            Ok(0) | Err(_) => break,
+            Ok(n) => n,
+        };
+        for &byte in &chunk[..n] {
+            if byte == b'\n' {
+                finish(server, &mut line, &mut cut, &mut gate, tail);
+            } else if line.len() < LINE {
+                line.push(byte);
+            } else {
+                cut += 1;
+            }
+        }
+    }
+    if !line.is_empty() {
+        finish(server, &mut line, &mut cut, &mut gate, tail);
+    }
+    gate.settle(server);
+}
+
+fn finish(server: &str, line: &mut Vec<u8>, cut: &mut usize, gate: &mut Gate, tail: &Tail) {
+    let mut text = tail.redact(printable(line));
+    if *cut > 0 {
+        text.push_str(&format!(" … ({cut} more bytes)"));
+    }
+    line.clear();
+    *cut = 0;
+    if text.is_empty() {
+        return;
+    }
+    if gate.admits(server, text.len()) {
+        tracing::info!(target: "backend", server, "{text}");
+        tail.push(text);
+    }
+}
+
+/// Control characters would let a backend forge log lines or drive a terminal.
+fn printable(line: &[u8]) -> String {
+    let text = String::from_utf8_lossy(line);
+    let mut out = String::with_capacity(text.len());
+    for c in text.trim_end().chars() {
+        if c.is_control() && c != '\t' {
+            out.extend(c.escape_default());
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+struct Gate {
+    window: Instant,
+    spent: usize,
+    withheld: u64,
+}
+
+impl Gate {
+    fn admits(&mut self, server: &str, len: usize) -> bool {
+        if self.window.elapsed() >= Duration::from_secs(1) {
+            self.settle(server);
+            self.window = Instant::now();
+            self.spent = 0;
+        }
+        self.spent += len;
+        let admitted = self.spent <= RATE;
+        self.withheld += u64::from(!admitted);
+        admitted
+    }
+
+    fn settle(&mut self, server: &str) {
+        if self.withheld > 0 {
+            tracing::warn!(target: "backend", server, "{} lines of stderr left out", self.withheld);
+            self.withheld = 0;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn lines_are_cut_escaped_and_counted() {
+        let tail = Tail::default();
+        let mut input = b"plain\n\x1b[31mred\r\n\n".to_vec();
+        input.extend(vec![b'x'; LINE + 10]);
+        input.extend(b"\nlast without newline");
+        log_lines("s", input.as_slice(), &tail).await;
+        let lines = tail.last(10);
+        assert_eq!(lines[0], "plain");
+        assert_eq!(lines[1], "\\u{1b}[31mred");
+        assert!(lines[2].ends_with("(10 more bytes)"));
+        assert_eq!(lines[3], "last without newline");
+    }
+
+    #[tokio::test]
+    async fn a_flood_is_withheld_but_read() {
+        let tail = Tail::default();
+        let input = b"0123456789\n".repeat(100_000);
+        log_lines("s", input.as_slice(), &tail).await;
+        assert_eq!(tail.last(100).len(), TAIL);
+    }
+}

@@ -1,0 +1,330 @@
+//! A child's two pipes as a conversation: ids, tokens, who waits for what.
+//!
+//! Reading and writing never wait for each other: the reader hands everything on at once, the
+//! writer drains a queue of its own. The queue is bounded by the calls in flight
+//! (`limits.calls`), and a child that leaves it full is stopped.
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use serde_json::Value;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    sync::Semaphore,
+};
+
+use super::{
+    Host, Instance,
+    pending::{self, Call, Pending},
+};
+use crate::protocol::{
+    ErrorCode, Kind, Message, Version, error_response, method,
+    stream::{self, Bounds, Outgoing, stream},
+};
+
+/// Lines that are no messages, one after the other, before a child is given up.
+const JUNK: u64 = 1000;
+/// What may wait for a child that does not read.
+const INPUT: Bounds = Bounds { messages: 16_384, bytes: 512 << 20 };
+/// Small lines are written together.
+const BATCH: usize = 64 * 1024;
+
+/// What a backend said of itself in its handshake.
+#[derive(Clone, Debug)]
+pub struct Info {
+    /// The `initialize` result, as it came.
+    pub raw: Arc<str>,
+    pub version: Version,
+    pub capabilities: Value,
+}
+
+/// The conversation with one running child.
+pub struct Link {
+    input: Mutex<Option<stream::Sender>>,
+    pending: Mutex<Pending>,
+    info: OnceLock<Info>,
+    junk: AtomicU64,
+    pub(super) slots: Arc<Semaphore>,
+}
+
+/// The child is gone, or going.
+#[derive(Debug, thiserror::Error)]
+#[error("backend has ended")]
+pub struct Gone;
+
+/// Why the gateway's own question to a backend has no result.
+#[derive(Debug, thiserror::Error)]
+pub enum AskError {
+    #[error("{0}")]
+    Answered(String),
+    #[error("ended before it answered")]
+    Gone,
+    #[error("no answer to {method} within {} s", after.as_secs_f32())]
+    Late { method: String, after: Duration },
+}
+
+impl Link {
+    pub(super) fn new(calls: usize) -> (Arc<Self>, stream::Receiver) {
+        let (input, receiver) = stream(INPUT);
+        let link = Link {
+            input: Mutex::new(Some(input)),
+            pending: Mutex::default(),
+            info: OnceLock::new(),
+            junk: AtomicU64::new(0),
+            slots: Arc::new(Semaphore::new(calls)),
+        };
+        (Arc::new(link), receiver)
+    }
+
+    fn pending(&self) -> MutexGuard<'_, Pending> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn line(&self, bytes: Bytes) -> Result<(), Gone> {
+        let input = self.input.lock().unwrap_or_else(PoisonError::into_inner);
+        let input = input.as_ref().ok_or(Gone)?;
+        input.send(Outgoing { bytes, last: false }).map_err(|_| Gone)
+    }
+
+    pub(super) fn set_info(&self, info: Info) {
+        let _ = self.info.set(info);
+    }
+
+    /// What the backend said in its handshake; `None` before that is done.
+    pub fn info(&self) -> Option<&Info> {
+        self.info.get()
+    }
+
+    /// True where the backend's capabilities have this member.
+    pub fn has(&self, capability: &str) -> bool {
+        self.info().is_some_and(|info| info.capabilities.get(capability).is_some())
+    }
+
+    /// Sends a client's request under an id of our own, with the tool's own name where it was
+    /// qualified. Everything that belongs to it comes to `call.reply`.
+    pub fn request(&self, message: &Message, name: Option<&str>, call: Call) -> Result<u64, Gone> {
+        let mut pending = self.pending();
+        let id = pending.add(call);
+        if self.line(pending::request_line(message, id, name)).is_err() {
+            pending.remove(id);
+            return Err(Gone);
+        }
+        Ok(id)
+    }
+
+    /// Forgets a call and tells the backend to stop working on it, in the client's words where
+    /// there are any.
+    pub fn cancel(&self, id: u64, words: Option<&Message>, reason: &str) {
+        if self.pending().remove(id).is_none() {
+            return;
+        }
+        let line = match words {
+            Some(words) if words.request_id().is_some() => {
+                words.edit().request_id(id.to_string()).line()
+            }
+            _ => {
+                let reason = Value::from(reason);
+                let text = format!(
+                    "{{\"jsonrpc\":\"2.0\",\"method\":\"{}\",\"params\":{{\"requestId\":{id},\"reason\":{reason}}}}}\n",
+                    method::CANCELLED
+                );
+                text.into()
+            }
+        };
+        let _ = self.line(line);
+    }
+
+    /// Passes a client's notification on.
+    pub fn notify(&self, message: &Message) -> Result<(), Gone> {
+        self.line(message.edit().line())
+    }
+
+    /// Sends a notification of the gateway's own.
+    pub fn announce(&self, method: &str, params: &str) -> Result<(), Gone> {
+        let text = format!("{{\"jsonrpc\":\"2.0\",\"method\":\"{method}\",\"params\":{params}}}\n");
+        self.line(text.into())
+    }
+
+    /// Passes a client's answer on to the backend's question `id` (JSON text).
+    pub fn answer(&self, id: &str, message: &Message) {
+        let _ = self.line(message.edit().id(id).line());
+    }
+
+    /// Answers the backend's question with a result of our own, as JSON text.
+    pub fn reply(&self, id: &str, result: &str) {
+        let _ =
+            self.line(format!("{{\"jsonrpc\":\"2.0\",\"id\":{id},\"result\":{result}}}\n").into());
+    }
+
+    /// Answers the backend's question with an error.
+    pub fn refuse(&self, id: &str, code: ErrorCode, text: &str) {
+        let mut line = BytesMut::from(&error_response(Some(id), code, text)[..]);
+        line.extend_from_slice(b"\n");
+        let _ = self.line(line.freeze());
+    }
+
+    /// Asks on the gateway's own behalf. `params` is JSON text.
+    pub async fn ask(
+        &self,
+        method: &str,
+        params: &str,
+        within: Duration,
+    ) -> Result<Message, AskError> {
+        let (reply, mut answers) = stream(Bounds::REQUEST);
+        let call = Call { id: "0".into(), token: None, session: 0, reply };
+        let text =
+            format!("{{\"jsonrpc\":\"2.0\",\"id\":0,\"method\":\"{method}\",\"params\":{params}}}");
+        let request =
+            Message::parse(text.into()).map_err(|why| AskError::Answered(why.to_string()))?;
+        let id = self.request(&request, None, call).map_err(|_| AskError::Gone)?;
+        let answer = tokio::time::timeout(within, answers.recv()).await;
+        let Ok(answer) = answer else {
+            self.cancel(id, None, "timed out");
+            return Err(AskError::Late { method: method.to_owned(), after: within });
+        };
+        let answer = answer.and_then(|answer| Message::parse(answer.bytes).ok());
+        let answer = answer.ok_or(AskError::Gone)?;
+        match answer.error() {
+            Some((text, _)) => Err(AskError::Answered(text)),
+            None => Ok(answer),
+        }
+    }
+
+    /// The newest stream of this session's calls here.
+    pub fn newest_of(&self, session: u64) -> Option<stream::Sender> {
+        self.pending().newest_of(session)
+    }
+
+    /// The session that every call in flight belongs to, if it is one and the same.
+    pub fn only_session(&self) -> Option<u64> {
+        self.pending().only_session()
+    }
+
+    /// The sessions with calls in flight.
+    pub fn sessions(&self) -> Vec<u64> {
+        self.pending().sessions()
+    }
+
+    pub fn in_flight(&self) -> usize {
+        self.pending().len()
+    }
+
+    /// Lines that were no messages, and answers that nobody waited for.
+    pub fn noise(&self) -> (u64, u64) {
+        (self.junk.load(Ordering::Relaxed), self.pending().strays)
+    }
+
+    /// No more input for the child; it is to end by itself.
+    pub(super) fn close_input(&self) {
+        self.input.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
+
+    /// Nothing goes out any more, and every caller is told why.
+    pub(super) fn end(&self, why: &str) {
+        self.close_input();
+        self.pending().fail_all(why);
+    }
+}
+
+/// Writes what waits, small lines together. Ends when the input is closed or the pipe breaks.
+pub(super) async fn write(mut pipe: impl AsyncWrite + Unpin, mut lines: stream::Receiver) {
+    let mut batch = BytesMut::new();
+    while let Some(first) = lines.recv().await {
+        let mut next = Some(first);
+        while let Some(line) = next {
+            if line.bytes.len() >= BATCH {
+                if pipe.write_all(&batch).await.is_err()
+                    || pipe.write_all(&line.bytes).await.is_err()
+                {
+                    return;
+                }
+                batch.clear();
+            } else {
+                batch.extend_from_slice(&line.bytes);
+            }
+            next = (batch.len() < BATCH).then(|| lines.try_recv()).flatten();
+        }
+        if pipe.write_all(&batch).await.is_err() {
+            return;
+        }
+        batch.clear();
+    }
+}
+
+/// Reads lines until the pipe ends or the child misbehaves; says why it stopped.
+pub(super) async fn read(
+    mut pipe: impl AsyncRead + Unpin,
+    instance: &Arc<Instance>,
+    link: &Arc<Link>,
+    host: &dyn Host,
+    limit: usize,
+) -> String {
+    let mut buffer = BytesMut::with_capacity(BATCH);
+    let mut scanned = 0;
+    let mut junk_in_a_row = 0;
+    loop {
+        while let Some(at) = memchr::memchr(b'\n', &buffer[scanned..]) {
+            let mut line = buffer.split_to(scanned + at + 1);
+            scanned = 0;
+            line.truncate(line.len() - 1);
+            if line.iter().all(u8::is_ascii_whitespace) {
+                continue;
+            }
+            match Message::parse(line.freeze()) {
+                Ok(message) => {
+                    junk_in_a_row = 0;
+                    deliver(instance, link, host, message);
+                }
+                Err(why) => {
+                    junk_in_a_row += 1;
+                    if link.junk.fetch_add(1, Ordering::Relaxed) == 0 {
+                        let server = instance.server_name();
+                        tracing::warn!(
+                            server,
+                            "a line on stdout is no message ({why}); further ones are only counted"
+                        );
+                    }
+                    if junk_in_a_row >= JUNK {
+                        return format!(
+                            "wrote {JUNK} lines in a row to stdout that are no messages"
+                        );
+                    }
+                }
+            }
+        }
+        scanned = buffer.len();
+        if scanned > limit {
+            return format!("sent a line of over {limit} bytes (limits.line)");
+        }
+        if buffer.capacity() - buffer.len() < 4096 {
+            buffer.reserve(BATCH.max(buffer.len()));
+        }
+        match pipe.read_buf(&mut buffer).await {
+            Ok(0) => return "closed its output".to_owned(),
+            Ok(_) => {}
+            Err(error) => return format!("its output cannot be read: {error}"),
+        }
+    }
+}
+
+fn deliver(instance: &Arc<Instance>, link: &Arc<Link>, host: &dyn Host, message: Message) {
+    match message.kind() {
+        Kind::Response => link.pending().answer(&message),
+        Kind::Request if message.method() == method::PING => {
+            link.reply(message.id().unwrap_or("null"), "{}");
+        }
+        Kind::Request => host.request(instance, link, message),
+        Kind::Notification if message.method() == method::PROGRESS => {
+            if !link.pending().progress(&message) {
+                host.notification(instance, link, message);
+            }
+        }
+        Kind::Notification => host.notification(instance, link, message),
+    }
+}

@@ -1,0 +1,116 @@
+//! The configuration in force, as YAML that `load` reads back.
+//!
+//! Every key is written, defaults too. Env values are shown as `***`.
+
+use std::time::Duration;
+
+use serde_yaml::{Mapping, Value};
+
+use super::quantity::{duration_text, size_text};
+use super::server::{DISCOVER, SHARE};
+use super::{Config, Plugin, RoleRule, Root, Server, ToolFilter};
+
+/// Writes the whole configuration, without secrets.
+pub fn write_yaml(config: &Config) -> String {
+    let servers = config.servers.iter().map(|server| (server.name.as_str(), value(server)));
+    let mut top = vec![
+        ("name", text(&config.name)),
+        ("idle_timeout", idle(config.idle_timeout)),
+        ("timeouts", map([("session", duration(config.session_timeout))])),
+        ("servers", map(servers)),
+        ("plugins", config.plugins.iter().map(plugin).collect()),
+    ];
+    if let Some(roles) = &config.roles {
+        top.push(("roles", map(roles.iter().map(|(name, rule)| (name.as_str(), role(rule))))));
+    }
+    // Writing a tree of texts to a string has no way to fail.
+    serde_yaml::to_string(&map(top)).unwrap_or_default()
+}
+
+fn value(server: &Server) -> Value {
+    let timeouts = &server.timeouts;
+    let mut keys = vec![
+        ("command", text(&server.command)),
+        ("args", texts(&server.args)),
+        ("env", map(server.env.iter().map(|(name, _)| (name.as_str(), text("***"))))),
+        ("enabled", Value::Bool(server.enabled)),
+        ("lazy", Value::Bool(server.lazy)),
+        ("discover", word(DISCOVER, &server.discover)),
+        ("share", word(SHARE, &server.share)),
+        ("roots", server.roots.iter().map(root).collect()),
+        (
+            "timeouts",
+            map([
+                ("start", duration(timeouts.start)),
+                ("call", duration(timeouts.call)),
+                ("max_call", duration(timeouts.max_call)),
+                ("idle", idle(timeouts.idle)),
+                ("stop", duration(timeouts.stop)),
+            ]),
+        ),
+        (
+            "limits",
+            map([
+                ("calls", Value::from(server.limits.calls)),
+                ("line", text(&size_text(server.limits.line as u64))),
+            ]),
+        ),
+        ("tools", filter(&server.tools)),
+    ];
+    let cwd = server.cwd.as_ref().map(|cwd| ("cwd", text(&cwd.to_string_lossy())));
+    let prefix = server.prefix.as_ref().map(|prefix| ("prefix", text(prefix)));
+    keys.extend(cwd.into_iter().chain(prefix));
+    map(keys)
+}
+
+fn root(root: &Root) -> Value {
+    let name = root.name.as_ref().map(|name| ("name", text(name)));
+    map([("uri", text(&root.uri))].into_iter().chain(name))
+}
+
+fn plugin(plugin: &Plugin) -> Value {
+    match plugin {
+        Plugin::Name(module) => text(module),
+        Plugin::Map { module } => map([("module", text(module))]),
+    }
+}
+
+fn role(rule: &RoleRule) -> Value {
+    match rule {
+        RoleRule::All => Value::Null,
+        RoleRule::Globs { allow: Some(allow), deny } if deny.is_empty() => texts(allow),
+        RoleRule::Globs { allow, deny } => {
+            filter(&ToolFilter { allow: allow.clone(), deny: deny.clone() })
+        }
+    }
+}
+
+fn filter(filter: &ToolFilter) -> Value {
+    let allow = filter.allow.as_ref().map(|allow| ("allow", texts(allow)));
+    map(allow.into_iter().chain([("deny", texts(&filter.deny))]))
+}
+
+fn word<T: PartialEq>(words: &[(&str, T)], value: &T) -> Value {
+    words.iter().find(|(_, other)| other == value).map_or(Value::Null, |(word, _)| text(word))
+}
+
+fn idle(idle: Option<Duration>) -> Value {
+    idle.map_or(Value::from(0), duration)
+}
+
+fn duration(value: Duration) -> Value {
+    text(&duration_text(value))
+}
+
+fn texts(list: &[String]) -> Value {
+    list.iter().map(|item| text(item)).collect()
+}
+
+fn text(text: &str) -> Value {
+    Value::String(text.to_owned())
+}
+
+fn map<'k>(entries: impl IntoIterator<Item = (&'k str, Value)>) -> Value {
+    let entries = entries.into_iter().map(|(key, value)| (text(key), value));
+    Value::Mapping(entries.collect::<Mapping>())
+}

@@ -1,0 +1,48 @@
+//! Who is calling, and how we know.
+
+use std::sync::Arc;
+
+use super::rules::Rules;
+
+/// What the kernel says of a caller. Environment and client names are never identity.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Credential {
+    /// The process that started us and holds our stdin.
+    Own,
+    /// The other end of a Unix socket.
+    Peer { uid: u32, gid: u32, pid: Option<i32>, groups: Vec<u32> },
+    /// The other end of a loopback connection, whose socket belongs to this uid.
+    Tcp { uid: u32 },
+}
+
+/// A caller with what it may do.
+#[derive(Debug)]
+pub struct Principal {
+    uid: u32,
+    roles: Vec<String>,
+    rules: Vec<Arc<Rules>>,
+}
+
+impl Principal {
+    pub(super) fn new(uid: u32, roles: Vec<String>, rules: Vec<Arc<Rules>>) -> Self {
+        Principal { uid, roles, rules }
+    }
+
+    pub fn uid(&self) -> u32 {
+        self.uid
+    }
+
+    /// The names of the roles that hold together, or `all`.
+    pub fn role(&self) -> String {
+        if self.roles.is_empty() { "all".to_owned() } else { self.roles.join("+") }
+    }
+
+    /// What separates one caller's instances and lists from another's.
+    pub fn key(&self) -> String {
+        format!("uid:{}", self.uid)
+    }
+
+    pub(super) fn rules(&self) -> &[Arc<Rules>] {
+        &self.rules
+    }
+}

@@ -1,0 +1,114 @@
+use super::*;
+use crate::config::{Loaded, Mode, Problems, load};
+
+fn load_text(yaml: &str) -> Result<Loaded, Problems> {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("gateway.yaml");
+    std::fs::write(&path, yaml).unwrap();
+    load(Some(&path), &|_| None, Mode::Foreground)
+}
+
+fn policy(yaml: &str, role: Option<&str>) -> Result<Policy, Denied> {
+    let loaded = load_text(yaml).unwrap();
+    Policy::new(&loaded.config, 1000, role)
+}
+
+const ROLES: &str = "
+servers:
+  filesystem: {command: x}
+  git-hub: {command: x, tools: {deny: ['delete_*']}}
+roles:
+  admin: null
+  nothing: []
+  readonly: ['filesystem_read*', gateway_status]
+  developer: ['git_hub_*', 'filesystem_*', 'gateway_*']
+  careful: {allow: ['*'], deny: ['filesystem_write*']}
+";
+
+fn may(role: Option<&str>, target: Target<'_>) -> bool {
+    let policy = policy(ROLES, role).unwrap();
+    let principal = policy.identify(&Credential::Own, None).unwrap();
+    policy.authorize(&principal, target).is_some()
+}
+
+fn tool<'a>(server: &'a str, exposed: &'a str, bare: &'a str) -> Target<'a> {
+    Target::Tool { server, exposed, bare }
+}
+
+#[test]
+fn globs_match_every_spelling_of_a_tool() {
+    let read = tool("filesystem", "filesystem_read_file", "read_file");
+    let bare = tool("filesystem", "read_file", "read_file");
+    let write = tool("filesystem", "filesystem_write_file", "write_file");
+    let hub = tool("git-hub", "git-hub_open_issue", "open_issue");
+    let hub_delete = tool("git-hub", "git-hub_delete_repo", "delete_repo");
+    let status = Target::Builtin { exposed: "gateway_status" };
+    let placeholder = Target::Builtin { exposed: "_filesystem_connect" };
+    let table: [(Option<&str>, Target<'_>, bool); 19] = [
+        (None, read, true),
+        (None, hub_delete, false), // the server's own filter holds for everyone
+        (Some("admin"), write, true),
+        (Some("admin"), hub_delete, false),
+        (Some("nothing"), read, false),
+        (Some("nothing"), status, false),
+        (Some("readonly"), read, true),
+        (Some("readonly"), bare, true),
+        (Some("readonly"), write, false),
+        (Some("readonly"), status, true),
+        (Some("readonly"), placeholder, false),
+        (Some("readonly"), hub, false),
+        (Some("developer"), hub, true),
+        (Some("developer"), hub_delete, false),
+        (Some("developer"), placeholder, true),
+        (Some("developer"), Target::Resource { server: "filesystem", uri: "file:///a/b" }, true),
+        (Some("readonly"), Target::Resource { server: "git-hub", uri: "file:///a" }, false),
+        (Some("careful"), write, false),
+        (Some("careful"), read, true),
+    ];
+    for (role, target, expected) in table {
+        assert_eq!(may(role, target), expected, "{role:?} {target:?}");
+    }
+}
+
+#[test]
+fn a_server_is_reached_only_through_a_rule_that_could_name_it() {
+    for (role, server, expected) in [
+        (None, "git-hub", true),
+        (Some("readonly"), "filesystem", true),
+        (Some("readonly"), "git-hub", false),
+        (Some("developer"), "git-hub", true),
+        (Some("nothing"), "filesystem", false),
+        (Some("careful"), "filesystem", true),
+    ] {
+        assert_eq!(may(role, Target::Server { server }), expected, "{role:?} {server}");
+    }
+}
+
+#[test]
+fn an_unknown_role_is_refused_by_name() {
+    let denied = policy(ROLES, Some("ADMIN")).err().unwrap();
+    assert!(denied.0.contains("no role named \"ADMIN\""), "{denied}");
+    assert!(denied.0.contains("readonly"), "{denied}");
+    let denied = policy("servers: {}", Some("admin")).err().unwrap();
+    assert!(denied.0.contains("no `roles:`"), "{denied}");
+    assert!(policy(ROLES, Some("")).is_ok(), "an empty variable is no role");
+}
+
+#[test]
+fn a_client_narrows_and_never_widens() {
+    let policy = policy(ROLES, Some("readonly")).unwrap();
+    let principal = policy.identify(&Credential::Own, Some("admin")).unwrap();
+    let write = tool("filesystem", "filesystem_write_file", "write_file");
+    assert!(policy.authorize(&principal, write).is_none());
+    assert!(policy.identify(&Credential::Own, Some("nobody")).is_err());
+    assert_eq!(principal.role(), "readonly+admin");
+}
+
+#[test]
+fn only_our_own_uid_is_served() {
+    let policy = policy(ROLES, None).unwrap();
+    let peer = |uid| Credential::Peer { uid, gid: 1, pid: None, groups: vec![] };
+    assert!(policy.identify(&peer(1000), None).is_ok());
+    assert!(policy.identify(&peer(0), None).is_err());
+    assert!(policy.identify(&Credential::Tcp { uid: 1001 }, None).is_err());
+}

@@ -1,0 +1,8 @@
+//! The kernel: unsafe code, nix and libc live here and in no other room.
+//!
+//! Plain structs in, `io::Result` out. Nothing here has heard of MCP, YAML or roles.
+#![allow(unsafe_code)]
+
+//pub mod peer;
+pub mod spawn;
+pub mod user;
