@@ -2,6 +2,7 @@
 //!
 //! The rooms, top floor first; a room imports only from rooms below it (`tests/tidy.rs`).
 
+pub mod gateway;
 pub mod backend;
 pub mod config;
 pub mod policy;

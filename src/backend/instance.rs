@@ -19,7 +19,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, watch};
 use tokio_util::task::TaskTracker;
 
 use super::{
-    Host, InstanceKey, Link,
+    Host, InstanceKey, Lease, Link,
     state::{Action, Event, Machine, Phase, Times},
     stderr::{self, Tail},
     wire::{self, Info},
@@ -105,6 +105,20 @@ impl Instance {
     /// The conversation, while there is one.
     pub fn link(&self) -> Option<Arc<Link>> {
         self.link.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A lease of its own, where the instance is ready: for what outlives a call.
+    pub fn hold(self: &Arc<Self>) -> Option<Lease> {
+        if self.on(Event::Hold) != Action::Grant {
+            return None;
+        }
+        match self.link() {
+            Some(link) => Some(Lease::new(Arc::clone(self), link)),
+            None => {
+                self.on(Event::Release);
+                None
+            }
+        }
     }
 
     /// Failures in a row, and the reason of the last.

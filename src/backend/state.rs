@@ -22,6 +22,8 @@ const STEADY: Duration = Duration::from_secs(5);
 pub enum Event {
     /// Somebody wants to use the instance.
     Acquire,
+    /// One more lease, if the instance is ready; nothing is started for it.
+    Hold,
     /// A lease was dropped.
     Release,
     /// Its turn to start has come; the time to be ready begins now.
@@ -140,6 +142,10 @@ impl Machine {
     pub fn on(&mut self, now: Instant, event: Event) -> Action {
         match event {
             Event::Acquire => self.acquire(now),
+            Event::Hold => match self.state {
+                State::Ready { .. } => self.acquire(now),
+                _ => Action::Nothing,
+            },
             Event::Release => self.release(now),
             Event::Launched => {
                 if let State::Starting { deadline } = &mut self.state {

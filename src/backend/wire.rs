@@ -156,6 +156,11 @@ impl Link {
         let _ = self.line(message.edit().id(id).line());
     }
 
+    /// Passes a client's progress on a question back under the backend's token (JSON text).
+    pub fn progress_back(&self, message: &Message, token: &str) {
+        let _ = self.line(message.edit().progress_of(token).line());
+    }
+
     /// Answers the backend's question with a result of our own, as JSON text.
     pub fn reply(&self, id: &str, result: &str) {
         let _ =

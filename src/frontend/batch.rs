@@ -26,8 +26,8 @@ impl Batch {
 /// Splits a body without copying its messages. `Err`: the answer to the whole.
 pub(super) fn split(body: &Bytes, most: usize) -> Result<Batch, Bytes> {
     let invalid = |why: &str| Err(error_response(None, ErrorCode::InvalidRequest, why));
-    let elements: Vec<&RawValue> = serde_json::from_slice(body)
-        .map_err(|error| refusal(&Invalid::Json(error.to_string())))?;
+    let elements: Vec<&RawValue> =
+        serde_json::from_slice(body).map_err(|error| refusal(&Invalid::Json(error.to_string())))?;
     if elements.is_empty() {
         return invalid("a batch must not be empty");
     }

@@ -43,9 +43,8 @@ pub async fn serve(shared: Arc<Shared>, listener: UnixListener) {
 /// for us alone. The socket of a daemon that is gone is replaced; a live one, or a file that is
 /// not ours, never.
 pub async fn bind(path: &Path) -> io::Result<UnixListener> {
-    let named = |error: io::Error| {
-        io::Error::new(error.kind(), format!("{}: {error}", path.display()))
-    };
+    let named =
+        |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
     let dir = match path.parent() {
         Some(dir) if !dir.as_os_str().is_empty() => dir,
         _ => Path::new("."),
@@ -95,12 +94,9 @@ fn make_room(path: &Path) -> io::Result<()> {
 
 async fn connection(shared: Arc<Shared>, mut stream: UnixStream) {
     let credential = match peer::unix(&stream) {
-        Ok(peer) => Credential::Peer {
-            uid: peer.uid,
-            gid: peer.gid,
-            pid: peer.pid,
-            groups: peer.groups,
-        },
+        Ok(peer) => {
+            Credential::Peer { uid: peer.uid, gid: peer.gid, pid: peer.pid, groups: peer.groups }
+        }
         Err(error) => {
             tracing::warn!(%error, "a client that the kernel cannot name");
             return;

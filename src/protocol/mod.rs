@@ -6,11 +6,13 @@
 #![forbid(unsafe_code)]
 
 mod error;
+mod member;
 mod message;
 pub mod method;
 pub mod stream;
 mod version;
 
 pub use error::{ErrorCode, error_response, error_response_with, result_response};
+pub use member::{array_member, member, string_member, with_member};
 pub use message::{Invalid, Kind, Message, Span, blank_newlines};
 pub use version::Version;

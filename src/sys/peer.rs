@@ -8,8 +8,8 @@ use std::{
     io,
     net::SocketAddr,
     os::{
-        fd::AsFd,
-        unix::net::{UnixListener, UnixStream},
+        fd::{AsFd, AsRawFd, OwnedFd},
+        unix::net::UnixListener,
     },
     path::Path,
 };
@@ -64,6 +64,12 @@ pub fn tcp_owner(_local: SocketAddr, _peer: SocketAddr) -> io::Result<Option<u32
     Ok(None)
 }
 
+/// True for a socket file that belongs to us.
+pub fn is_own_socket(metadata: &std::fs::Metadata) -> bool {
+    use std::os::unix::fs::{FileTypeExt, MetadataExt};
+    metadata.file_type().is_socket() && metadata.uid() == own_uid()
+}
+
 /// Whether a process listens at `path`. A full backlog counts as yes.
 pub fn unix_listens(path: &Path) -> io::Result<bool> {
     use nix::{errno::Errno, sys::socket};
@@ -74,7 +80,7 @@ pub fn unix_listens(path: &Path) -> io::Result<bool> {
         .and_then(|flags| nix::fcntl::fcntl(&socket, nix::fcntl::FcntlArg::F_SETFL(flags)))
         .and_then(|_| {
             let address = socket::UnixAddr::new(path)?;
-            socket::connect(std::os::fd::AsRawFd::as_raw_fd(&socket), &address)
+            socket::connect(socket.as_raw_fd(), &address)
         });
     match outcome {
         Ok(()) | Err(Errno::EAGAIN | Errno::EINPROGRESS) => Ok(true),
@@ -96,7 +102,7 @@ pub fn listen_unix(path: &Path) -> io::Result<UnixListener> {
     #[cfg(target_os = "linux")]
     nix::sys::stat::fchmod(&socket, private)?;
     let address = UnixAddr::new(path)?;
-    socket::bind(std::os::fd::AsRawFd::as_raw_fd(&socket), &address)?;
+    socket::bind(socket.as_raw_fd(), &address)?;
     // Elsewhere the file is bound first; nobody can connect before listen().
     nix::sys::stat::fchmodat(
         nix::fcntl::AT_FDCWD,
@@ -110,7 +116,7 @@ pub fn listen_unix(path: &Path) -> io::Result<UnixListener> {
     Ok(listener)
 }
 
-fn stream_socket() -> io::Result<std::os::fd::OwnedFd> {
+fn stream_socket() -> io::Result<OwnedFd> {
     // std has no unbound Unix stream socket; a descriptor that a child inherits would keep the
     // listener alive, so it is closed on exec from the start where the system can do that.
     use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
@@ -120,10 +126,7 @@ fn stream_socket() -> io::Result<std::os::fd::OwnedFd> {
     let flags = SockFlag::empty();
     let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
     #[cfg(not(target_os = "linux"))]
-    nix::fcntl::fcntl(
-        &socket,
-        nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC),
-    )?;
+    nix::fcntl::fcntl(&socket, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC))?;
     Ok(socket)
 }
 
@@ -257,9 +260,7 @@ mod linux {
         let address = |at: usize| {
             let bytes: [u8; 16] = answer.get(at..at + 16)?.try_into().ok()?;
             match family? {
-                libc::AF_INET => {
-                    Some(Ipv4Addr::new(bytes[0], bytes[1], bytes[2], bytes[3]).into())
-                }
+                libc::AF_INET => Some(Ipv4Addr::new(bytes[0], bytes[1], bytes[2], bytes[3]).into()),
                 libc::AF_INET6 => Some(IpAddr::from(Ipv6Addr::from(bytes)).to_canonical()),
                 _ => None,
             }
@@ -280,15 +281,12 @@ mod linux {
     }
 }
 
-/// True for a socket file at `path` that belongs to us.
-pub fn is_own_socket(metadata: &std::fs::Metadata) -> bool {
-    use std::os::unix::fs::{FileTypeExt, MetadataExt};
-    metadata.file_type().is_socket() && metadata.uid() == own_uid()
-}
-
 #[cfg(test)]
 mod tests {
-    use std::net::{TcpListener, TcpStream};
+    use std::{
+        net::{TcpListener, TcpStream},
+        os::unix::net::UnixStream,
+    };
 
     use super::*;
 
@@ -307,9 +305,12 @@ mod tests {
     #[test]
     fn a_loopback_peer_is_known_over_both_families() {
         let own = Some(own_uid());
-        for (bind, connect) in
-            [("127.0.0.1", "127.0.0.1"), ("::1", "::1"), ("::", "127.0.0.1"), ("0.0.0.0", "127.0.0.1")]
-        {
+        for (bind, connect) in [
+            ("127.0.0.1", "127.0.0.1"),
+            ("::1", "::1"),
+            ("::", "127.0.0.1"),
+            ("0.0.0.0", "127.0.0.1"),
+        ] {
             let Ok(listener) = TcpListener::bind((bind, 0)) else {
                 continue; // no IPv6 here
             };

@@ -1,0 +1,324 @@
+//! One call, told in order: route, permit, lease, pipes, answer, audit.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use serde_json::Value;
+
+use super::{
+    audit::Audit,
+    catalog::{Kind, Route},
+    error::Failure,
+    lists,
+    router::{self, Answer, Request},
+};
+use crate::{
+    backend::{Call, Lease, Link},
+    config::Timeouts,
+    policy::{Permit, Target},
+    protocol::{
+        Message, method,
+        stream::{self, Bounds, stream},
+    },
+};
+
+/// How often a caller who waits for a backend to start hears of it.
+const STARTING: Duration = Duration::from_secs(1);
+
+pub(super) async fn tool(request: &Request<'_>) -> Result<Answer, Failure> {
+    let name = request.message.name();
+    let name = name.ok_or_else(|| Failure::InvalidParams("tools/call: `name` is missing".into()))?;
+    let unknown = || Failure::UnknownTool(name.clone().into_owned());
+    let (server, bare, exposed) = match route(request, Kind::Tools, &name).await.ok_or_else(unknown)? {
+        (Route::Status, _) => return Ok(router::status(request.session)),
+        (Route::Connect { server }, _) => return router::connect(request, &server).await,
+        (Route::Backend { server, bare }, exposed) => (server, bare, exposed),
+    };
+    let target = Target::Tool { server: &server, exposed: &exposed, bare: &bare };
+    let permit = permit(request, target).ok_or_else(unknown)?;
+    forward(request, permit, (*bare != *name).then_some(bare.as_str())).await
+}
+
+pub(super) async fn prompt(request: &Request<'_>) -> Result<Answer, Failure> {
+    let name = request.message.name();
+    let name = name.ok_or_else(|| Failure::InvalidParams("prompts/get: `name` is missing".into()))?;
+    let unknown = || Failure::UnknownPrompt(name.clone().into_owned());
+    let Some((Route::Backend { server, bare }, exposed)) = route(request, Kind::Prompts, &name).await
+    else {
+        return Err(unknown());
+    };
+    let target = Target::Prompt { server: &server, exposed: &exposed, bare: &bare };
+    let permit = permit(request, target).ok_or_else(unknown)?;
+    forward(request, permit, (*bare != *name).then_some(bare.as_str())).await
+}
+
+pub(super) async fn resource(request: &Request<'_>) -> Result<Answer, Failure> {
+    let permit = resource_permit(request).await?;
+    forward(request, permit, None).await
+}
+
+/// The backend that `params.uri` belongs to.
+pub(super) async fn resource_permit(request: &Request<'_>) -> Result<Permit, Failure> {
+    let uri = request.message.uri();
+    let uri = uri.ok_or_else(|| Failure::InvalidParams("`uri` is missing".into()))?;
+    let unknown = || Failure::UnknownResource(uri.clone().into_owned());
+    let server = locate(request, &uri).await.ok_or_else(unknown)?;
+    permit(request, Target::Resource { server: &server, uri: &uri }).ok_or_else(unknown)
+}
+
+async fn locate(request: &Request<'_>, uri: &str) -> Option<Arc<str>> {
+    // A backend may read what it does not list; with only one to ask, it is asked.
+    if let Some(permit) = router::only_backend(request) {
+        return Some(Arc::clone(permit.server()));
+    }
+    if let Some(server) = request.session.view().locate(uri) {
+        return Some(Arc::clone(server));
+    }
+    lists::ensure(request.session, &[Kind::Resources, Kind::Templates]).await;
+    request.session.view().locate(uri).cloned()
+}
+
+/// Where a name leads; backends that have not been met are met first.
+async fn route(request: &Request<'_>, kind: Kind, name: &str) -> Option<(Route, String)> {
+    let session = request.session;
+    let find = || {
+        let view = session.view();
+        let shelf = if kind == Kind::Tools { &view.tools } else { &view.prompts };
+        shelf.find(name).map(|shown| (shown.route.clone(), shown.exposed.clone()))
+    };
+    if let Some(found) = find() {
+        return Some(found);
+    }
+    lists::ensure(session, &[kind]).await;
+    if let Some(found) = find() {
+        return Some(found);
+    }
+    // With its own child a backend may know names that it does not list to everyone.
+    (!router::has_builtins(session)).then(|| {
+        let permit = router::only_backend(request)?;
+        let route = Route::Backend { server: Arc::clone(permit.server()), bare: name.to_owned() };
+        Some((route, name.to_owned()))
+    })?
+}
+
+/// The prompt or template that is completed tells the backend.
+pub(super) async fn completion(request: &Request<'_>) -> Result<Answer, Failure> {
+    if !router::has_builtins(request.session) {
+        return only(request).await;
+    }
+    let invalid = |error| Failure::InvalidParams(format!("completion/complete: {error}"));
+    let mut params: Value = request.message.params().map_err(|error| invalid(error.to_string()))?;
+    let reference = params["ref"].clone();
+    if let Some(uri) = reference["uri"].as_str() {
+        lists::ensure(request.session, &[Kind::Templates]).await;
+        let view = request.session.view();
+        let template = view.templates.iter().find(|template| template.uri == uri);
+        let server = template.map(|template| &template.server).or_else(|| view.locate(uri));
+        let unknown = || Failure::UnknownResource(uri.to_owned());
+        let server = server.ok_or_else(unknown)?;
+        let permit = permit(request, Target::Resource { server, uri }).ok_or_else(unknown)?;
+        return forward(request, permit, None).await;
+    }
+    let Some(name) = reference["name"].as_str() else {
+        return Err(invalid("`ref` names neither a prompt nor a resource".into()));
+    };
+    let unknown = || Failure::UnknownPrompt(name.to_owned());
+    let Some((Route::Backend { server, bare }, exposed)) = route(request, Kind::Prompts, name).await
+    else {
+        return Err(unknown());
+    };
+    let target = Target::Prompt { server: &server, exposed: &exposed, bare: &bare };
+    let permit = permit(request, target).ok_or_else(unknown)?;
+    if bare == name {
+        return forward(request, permit, None).await;
+    }
+    // The name stands deeper than the envelope reaches, so these parameters are written anew.
+    params["ref"]["name"] = bare.into();
+    let text = serde_json::json!({
+        "jsonrpc": "2.0", "id": 0, "method": method::COMPLETE, "params": params,
+    });
+    let message = Message::parse(text.to_string().into()).map_err(|why| invalid(why.to_string()))?;
+    forward_as(request, &message, permit, None).await
+}
+
+/// A method that the gateway does not know goes where only one backend can be meant.
+pub(super) async fn unknown(request: &Request<'_>) -> Result<Answer, Failure> {
+    only(request).await
+}
+
+async fn only(request: &Request<'_>) -> Result<Answer, Failure> {
+    let permit = router::only_backend(request).ok_or_else(|| request.unknown_method())?;
+    forward(request, permit, None).await
+}
+
+fn permit(request: &Request<'_>, target: Target<'_>) -> Option<Permit> {
+    request.session.gateway().policy.authorize(request.session.principal(), target)
+}
+
+/// Hands the request to the backend and everything that belongs to it back to the client.
+pub(super) async fn forward(
+    request: &Request<'_>,
+    permit: Permit,
+    name: Option<&str>,
+) -> Result<Answer, Failure> {
+    forward_as(request, request.message, permit, name).await
+}
+
+async fn forward_as(
+    request: &Request<'_>,
+    message: &Message,
+    permit: Permit,
+    name: Option<&str>,
+) -> Result<Answer, Failure> {
+    let server = Arc::clone(permit.server());
+    let method = request.message.method();
+    let subject = request.message.name().or_else(|| request.message.uri()).unwrap_or_default();
+    let mut audit = Some(Audit::begin(request.session, &method, &server, name.unwrap_or(&subject)));
+    let cancelled = Cancelled(&mut audit);
+    let outcome = exchange(request, message, permit, name).await;
+    if let Some(audit) = cancelled.0.take() {
+        audit.end(outcome.as_ref().copied());
+    }
+    outcome.map(|_| Answer::Sent)
+}
+
+/// Writes the audit line of a call that is dropped before its end.
+struct Cancelled<'a, 'b>(&'a mut Option<Audit<'b>>);
+
+impl Drop for Cancelled<'_, '_> {
+    fn drop(&mut self) {
+        if let Some(audit) = self.0.take() {
+            audit.cancelled();
+        }
+    }
+}
+
+/// True when the answer is an error of the backend's own.
+async fn exchange(
+    request: &Request<'_>,
+    message: &Message,
+    permit: Permit,
+    name: Option<&str>,
+) -> Result<bool, Failure> {
+    let session = request.session;
+    let gateway = session.gateway();
+    let server = Arc::clone(permit.server());
+    let timeouts = gateway.server(&server).map(|server| server.timeouts.clone()).unwrap_or_default();
+    let lease = acquire(request, permit, &timeouts).await?;
+    session.uses(&server);
+    let (reply, mut answers) = stream(Bounds::REQUEST);
+    let call = Call {
+        id: request.id().to_owned(),
+        token: request.message.progress_token().map(str::to_owned),
+        session: session.serial(),
+        reply,
+    };
+    let gone = || Failure::Gone(server.to_string());
+    let id = lease.link().request(message, name, call).map_err(|_| gone())?;
+    let mut pending = Pending { link: lease.link(), id, request, open: true };
+    let began = Instant::now();
+    let last_moment = began + timeouts.max_call;
+    let mut until = began + timeouts.call;
+    let timer = tokio::time::sleep_until(until.into());
+    tokio::pin!(timer);
+    loop {
+        tokio::select! {
+            biased;
+            answer = answers.recv() => match answer {
+                Some(answer) if answer.last => {
+                    pending.open = false;
+                    let failed = ended(request, &lease, &answer);
+                    let _ = request.reply.send(answer);
+                    return Ok(failed);
+                }
+                Some(notice) => {
+                    // Progress, or a question to the client: the backend is at work.
+                    until = (Instant::now() + timeouts.call).min(last_moment);
+                    let _ = request.reply.send(notice);
+                }
+                None => {
+                    pending.open = false;
+                    return Err(gone());
+                }
+            },
+            () = &mut timer => {
+                let now = Instant::now();
+                if session.questions.any_for(lease.link()) && now < last_moment {
+                    // The client is thinking, not the backend.
+                    until = (now + STARTING).min(last_moment);
+                }
+                if now < until {
+                    timer.as_mut().reset(until.into());
+                    continue;
+                }
+                pending.open = false;
+                lease.link().cancel(id, None, "timed out");
+                let (key, limit) = if until == last_moment {
+                    ("timeouts.max_call", timeouts.max_call)
+                } else {
+                    ("timeouts.call", timeouts.call)
+                };
+                return Err(Failure::Late { server: server.to_string(), seconds: limit.as_secs_f32(), key });
+            }
+        }
+    }
+}
+
+/// A request that is dropped before its answer is cancelled at the backend.
+struct Pending<'a, 'b> {
+    link: &'a Arc<Link>,
+    id: u64,
+    request: &'a Request<'b>,
+    open: bool,
+}
+
+impl Drop for Pending<'_, '_> {
+    fn drop(&mut self) {
+        if self.open {
+            self.link.cancel(self.id, self.request.words().as_ref(), "the client has gone");
+        }
+    }
+}
+
+/// What an answer means to the gateway itself. True for an error of the backend's own.
+fn ended(request: &Request<'_>, lease: &Lease, answer: &stream::Outgoing) -> bool {
+    let made_task = request.message.wants_task();
+    let Ok(message) = Message::parse(answer.bytes.clone()) else { return false };
+    if made_task && let Some(result) = message.result() {
+        request.session.gateway().remember_task(request.session, lease, result);
+    }
+    message.is_error()
+}
+
+/// A lease; a caller with a progress token hears each second that the backend is starting.
+async fn acquire(request: &Request<'_>, permit: Permit, timeouts: &Timeouts) -> Result<Lease, Failure> {
+    let session = request.session;
+    let server = Arc::clone(permit.server());
+    let deadline = Instant::now() + timeouts.start.max(timeouts.call);
+    let lease = session.gateway().supervisor.acquire(permit, session.holder(), deadline);
+    tokio::pin!(lease);
+    let mut seconds = 0u32;
+    loop {
+        tokio::select! {
+            biased;
+            lease = &mut lease => return Ok(lease?),
+            () = tokio::time::sleep(STARTING), if request.message.progress_token().is_some() => {
+                seconds += 1;
+                let _ = request.reply.notify(starting(request, &server, seconds).into());
+            }
+        }
+    }
+}
+
+/// Tiny steps, so that the backend's own progress, which must grow, comes after them.
+fn starting(request: &Request<'_>, server: &str, seconds: u32) -> String {
+    let token = request.message.progress_token().unwrap_or("null");
+    let text = Value::from(format!("starting backend \"{server}\" ({seconds} s)"));
+    let step = f64::from(seconds) / 1e6;
+    format!(
+        r#"{{"jsonrpc":"2.0","method":"{}","params":{{"progressToken":{token},"progress":{step},"message":{text}}}}}"#,
+        method::PROGRESS
+    )
+}

@@ -1,0 +1,239 @@
+//! The catalog's memory across restarts: one small file a backend and holder.
+//!
+//! Holds what backends said of themselves, nothing that a client said. What is read back is
+//! treated as input: a file that cannot be read is as good as none.
+
+use std::{
+    fs, io,
+    io::Write,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::UNIX_EPOCH,
+};
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::{RawValue, to_raw_value};
+use sha2::{Digest, Sha256};
+
+use super::listing::{Item, Kind, List, Listing};
+use crate::{
+    config::{Server, Share},
+    protocol::string_member,
+};
+
+/// Changed whenever the meaning of the files does.
+const FORMAT: u32 = 1;
+const LARGEST: u64 = 64 << 20;
+
+/// Where catalog files are kept. Without a folder nothing is remembered.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Disk {
+    folder: Option<PathBuf>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct File {
+    format: u32,
+    server: String,
+    digest: String,
+    info: Box<RawValue>,
+    tools: Option<Saved>,
+    prompts: Option<Saved>,
+    resources: Option<Saved>,
+    templates: Option<Saved>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Saved {
+    items: Vec<Box<RawValue>>,
+    whole: Option<Box<RawValue>>,
+}
+
+impl Disk {
+    pub(crate) fn new(folder: Option<PathBuf>) -> Self {
+        Disk { folder: folder.map(|folder| folder.join("catalog")) }
+    }
+
+    fn path(&self, server: &Server, holder: &str) -> Option<PathBuf> {
+        let name = hex(&Sha256::digest(format!("{}\0{holder}", server.name)));
+        Some(self.folder.as_ref()?.join(format!("{}.json", &name[..32])))
+    }
+
+    /// What this backend said last, if nothing has changed since that could change it.
+    pub(crate) fn load(&self, server: &Server, holder: &str) -> Option<Listing> {
+        let path = self.path(server, holder)?;
+        if fs::metadata(&path).ok()?.len() > LARGEST {
+            return None;
+        }
+        let file: File = serde_json::from_slice(&fs::read(&path).ok()?).ok()?;
+        if file.format != FORMAT || file.server != server.name || file.digest != digest(server) {
+            return None;
+        }
+        let info = file.info.get();
+        let capabilities = crate::protocol::member(info, "capabilities");
+        let capabilities = serde_json::from_str(&info[capabilities?]).ok()?;
+        Some(Listing {
+            capabilities,
+            info: Arc::from(info),
+            tools: restored(file.tools, Kind::Tools),
+            prompts: restored(file.prompts, Kind::Prompts),
+            resources: restored(file.resources, Kind::Resources),
+            templates: restored(file.templates, Kind::Templates),
+            from_disk: true,
+        })
+    }
+
+    /// Writes a whole new file and puts it in place.
+    pub(crate) fn save(&self, server: &Server, holder: &str, listing: &Listing) {
+        let Some(path) = self.path(server, holder) else { return };
+        if let Err(error) = write(&path, &file(server, listing)) {
+            tracing::warn!(server = server.name, "the catalog is not kept in {}: {error}", path.display());
+        }
+    }
+}
+
+fn file(server: &Server, listing: &Listing) -> Option<File> {
+    // One holder's resources may be another's secrets; names of tools are not.
+    let all = server.share == Share::All;
+    let kept = |kind| listing.list(kind).and_then(|list| saved(list));
+    Some(File {
+        format: FORMAT,
+        server: server.name.clone(),
+        digest: digest(server),
+        info: raw(&listing.info)?,
+        tools: kept(Kind::Tools),
+        prompts: kept(Kind::Prompts),
+        resources: all.then(|| kept(Kind::Resources)).flatten(),
+        templates: all.then(|| kept(Kind::Templates)).flatten(),
+    })
+}
+
+fn raw(json: &str) -> Option<Box<RawValue>> {
+    RawValue::from_string(json.to_owned()).ok()
+}
+
+fn saved(list: &Arc<List>) -> Option<Saved> {
+    let items: Option<Vec<_>> = list.items.iter().map(|item| raw(&item.raw)).collect();
+    Some(Saved { items: items?, whole: list.whole.as_deref().and_then(raw) })
+}
+
+fn restored(saved: Option<Saved>, kind: Kind) -> Option<Arc<List>> {
+    let saved = saved?;
+    let items = saved.items.into_iter().filter_map(|raw| {
+        let key = string_member(raw.get(), kind.key())?.into_owned();
+        Some(Item { key, raw: raw.get().to_owned() })
+    });
+    let whole = saved.whole.map(|raw| raw.get().to_owned());
+    Some(Arc::new(List { items: items.collect(), whole }))
+}
+
+fn write(path: &Path, file: &Option<File>) -> io::Result<()> {
+    let Some(folder) = path.parent() else { return Ok(()) };
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    let text = to_raw_value(file)?;
+    let fresh = path.with_extension(format!("{}.new", std::process::id()));
+    let _ = fs::remove_file(&fresh);
+    let mut out = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
+    out.write_all(text.get().as_bytes())?;
+    drop(out);
+    fs::rename(&fresh, path)
+}
+
+/// Everything that could change what a backend lists: how it is started, with which variables,
+/// and the files that its command line names.
+fn digest(server: &Server) -> String {
+    let mut hash = Sha256::new();
+    let mut put = |part: &str| {
+        hash.update(part.as_bytes());
+        hash.update([0]);
+    };
+    put(env!("CARGO_PKG_VERSION"));
+    put(&server.command);
+    put(&modified(&program(server)));
+    for arg in &server.args {
+        put(arg);
+        if arg.starts_with('/') {
+            put(&modified(Path::new(arg)));
+        }
+    }
+    for (name, _) in &server.env {
+        put(name);
+    }
+    put(&server.cwd.as_ref().map(|cwd| cwd.display().to_string()).unwrap_or_default());
+    hex(&hash.finalize())
+}
+
+fn program(server: &Server) -> PathBuf {
+    if server.command.contains('/') {
+        return PathBuf::from(&server.command);
+    }
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .map(|folder| folder.join(&server.command))
+        .find(|program| program.is_file())
+        .unwrap_or_default()
+}
+
+/// A file's time of change. Folders do not count: data in them comes and goes.
+fn modified(path: &Path) -> String {
+    let changed = fs::metadata(path).ok().filter(fs::Metadata::is_file).and_then(|meta| {
+        meta.modified().ok()?.duration_since(UNIX_EPOCH).ok()
+    });
+    changed.map(|time| time.as_nanos().to_string()).unwrap_or_default()
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listing() -> Listing {
+        let item = |key: &str, raw: &str| Item { key: key.into(), raw: raw.into() };
+        let list = |items| Some(Arc::new(List { items, whole: None }));
+        Listing {
+            info: r#"{"protocolVersion":"2025-11-25","capabilities":{"tools":{}},"x":1.0}"#.into(),
+            capabilities: serde_json::json!({"tools": {}}),
+            tools: list(vec![item("echo", r#"{"name":"echo","n":123456789012345678901}"#)]),
+            prompts: None,
+            resources: list(vec![item("file:///secret", r#"{"uri":"file:///secret"}"#)]),
+            templates: None,
+            from_disk: false,
+        }
+    }
+
+    #[test]
+    fn what_was_written_is_read_back_but_for_one_holders_resources() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = Disk::new(Some(folder.path().to_owned()));
+        let mut server = Server::named("s");
+        disk.save(&server, "uid:1", &listing());
+        let back = disk.load(&server, "uid:1").unwrap();
+        assert_eq!(back.tools, listing().tools);
+        assert_eq!(back.info, listing().info);
+        assert!(back.resources.is_none() && back.from_disk);
+        assert!(disk.load(&server, "uid:2").is_none(), "another holder has its own");
+        server.share = Share::All;
+        disk.save(&server, "all", &listing());
+        assert_eq!(disk.load(&server, "all").unwrap().resources, listing().resources);
+        server.args.push("--other".into());
+        assert!(disk.load(&server, "all").is_none(), "another command line, another catalog");
+    }
+
+    #[test]
+    fn a_spoilt_file_is_as_good_as_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = Disk::new(Some(folder.path().to_owned()));
+        let server = Server::named("s");
+        disk.save(&server, "h", &listing());
+        let path = disk.path(&server, "h").unwrap();
+        for spoilt in ["", "null", "{}", "[1]", "{\"format\":1}", "\u{0}"] {
+            fs::write(&path, spoilt).unwrap();
+            assert!(disk.load(&server, "h").is_none(), "{spoilt}");
+        }
+        assert!(Disk::new(None).load(&server, "h").is_none());
+    }
+}

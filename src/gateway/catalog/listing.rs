@@ -1,0 +1,165 @@
+//! What one backend's lists said, item by item, as it was written.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use crate::{
+    backend::{AskError, Link},
+    protocol::{array_member, method, string_member},
+};
+
+/// Pages that are followed; a cursor that never ends is cut there.
+const PAGES: usize = 200;
+/// What one list may hold.
+const ITEMS: usize = 20_000;
+const BYTES: usize = 32 << 20;
+
+/// One tool, prompt, resource or template.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Item {
+    /// Its `name`, `uri` or `uriTemplate`.
+    pub key: String,
+    /// The definition as JSON text.
+    pub raw: String,
+}
+
+/// A list with the result of its only page, where it had only one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct List {
+    pub items: Vec<Item>,
+    pub whole: Option<String>,
+}
+
+/// The four lists, and which member and key each has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Tools,
+    Prompts,
+    Resources,
+    Templates,
+}
+
+impl Kind {
+    pub(crate) const ALL: [Kind; 4] = [Kind::Tools, Kind::Prompts, Kind::Resources, Kind::Templates];
+
+    pub(crate) fn method(self) -> &'static str {
+        match self {
+            Kind::Tools => method::TOOLS_LIST,
+            Kind::Prompts => method::PROMPTS_LIST,
+            Kind::Resources => method::RESOURCES_LIST,
+            Kind::Templates => method::TEMPLATES_LIST,
+        }
+    }
+
+    pub(crate) fn member(self) -> &'static str {
+        match self {
+            Kind::Tools => "tools",
+            Kind::Prompts => "prompts",
+            Kind::Resources => "resources",
+            Kind::Templates => "resourceTemplates",
+        }
+    }
+
+    /// The member that names an item.
+    pub(crate) fn key(self) -> &'static str {
+        match self {
+            Kind::Tools | Kind::Prompts => "name",
+            Kind::Resources => "uri",
+            Kind::Templates => "uriTemplate",
+        }
+    }
+
+    /// The capability that promises the list.
+    pub(crate) fn capability(self) -> &'static str {
+        match self {
+            Kind::Tools => "tools",
+            Kind::Prompts => "prompts",
+            Kind::Resources | Kind::Templates => "resources",
+        }
+    }
+
+    pub(crate) fn changed(self) -> &'static str {
+        match self {
+            Kind::Tools => method::TOOLS_CHANGED,
+            Kind::Prompts => method::PROMPTS_CHANGED,
+            Kind::Resources | Kind::Templates => method::RESOURCES_CHANGED,
+        }
+    }
+}
+
+/// Everything that is known of one backend for one holder.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Listing {
+    /// The `initialize` result as it came.
+    pub info: Arc<str>,
+    pub capabilities: serde_json::Value,
+    pub tools: Option<Arc<List>>,
+    pub prompts: Option<Arc<List>>,
+    /// Never from disk, except for instances that all share.
+    pub resources: Option<Arc<List>>,
+    pub templates: Option<Arc<List>>,
+    /// Read from disk and not yet confirmed by the backend.
+    pub from_disk: bool,
+}
+
+impl Listing {
+    pub(crate) fn list(&self, kind: Kind) -> Option<&Arc<List>> {
+        match kind {
+            Kind::Tools => self.tools.as_ref(),
+            Kind::Prompts => self.prompts.as_ref(),
+            Kind::Resources => self.resources.as_ref(),
+            Kind::Templates => self.templates.as_ref(),
+        }
+    }
+
+    pub(crate) fn set(&mut self, kind: Kind, list: Option<Arc<List>>) {
+        match kind {
+            Kind::Tools => self.tools = list,
+            Kind::Prompts => self.prompts = list,
+            Kind::Resources => self.resources = list,
+            Kind::Templates => self.templates = list,
+        }
+    }
+
+    pub(crate) fn has(&self, capability: &str) -> bool {
+        self.capabilities.get(capability).is_some()
+    }
+}
+
+/// Asks a running backend for one list, page after page.
+pub(crate) async fn fetch(link: &Link, kind: Kind, within: Duration) -> Result<List, AskError> {
+    let mut list = List::default();
+    let (mut cursor, mut bytes) = (None::<String>, 0);
+    let mut seen = HashSet::new();
+    for page in 0..PAGES {
+        let params = match &cursor {
+            None => "{}".to_owned(),
+            Some(cursor) => format!("{{\"cursor\":{}}}", serde_json::Value::from(cursor.as_str())),
+        };
+        let answer = link.ask(kind.method(), &params, within).await?;
+        let result = answer.result().unwrap_or("{}");
+        for raw in array_member(result, kind.member()).unwrap_or_default() {
+            bytes += raw.len();
+            if list.items.len() >= ITEMS || bytes > BYTES {
+                tracing::warn!("{}: cut after {} items", kind.method(), list.items.len());
+                return Ok(list);
+            }
+            if let Some(key) = string_member(raw, kind.key()) {
+                list.items.push(Item { key: key.into_owned(), raw: raw.to_owned() });
+            }
+        }
+        let next = string_member(result, "nextCursor").map(std::borrow::Cow::into_owned);
+        if next.is_none() && page == 0 {
+            list.whole = Some(result.to_owned());
+        }
+        if next.is_none() {
+            return Ok(list);
+        }
+        if !next.clone().is_some_and(|next| seen.insert(next)) {
+            tracing::warn!("{}: the cursor repeats, the rest is left out", kind.method());
+            return Ok(list);
+        }
+        cursor = next;
+    }
+    tracing::warn!("{}: cut after {PAGES} pages", kind.method());
+    Ok(list)
+}

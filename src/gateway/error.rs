@@ -1,0 +1,82 @@
+//! The gateway's own errors, as clients see them.
+
+use bytes::Bytes;
+
+use crate::{
+    backend::AcquireError,
+    protocol::{ErrorCode, error_response},
+};
+
+/// Why a request has no result. The texts are for the client; the log has more.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    /// Not there, or not for this principal: the two look the same.
+    #[error("Unknown tool: {0}")]
+    UnknownTool(String),
+    #[error("Unknown prompt: {0}")]
+    UnknownPrompt(String),
+    #[error("Resource not found: {0}")]
+    UnknownResource(String),
+    #[error("Task not found: {0}")]
+    UnknownTask(String),
+    #[error("Method not found: {0}")]
+    UnknownMethod(String),
+    #[error("{0}")]
+    InvalidParams(String),
+    #[error("not initialized: send `initialize` first")]
+    NotInitialized,
+    #[error("this session is initialized already")]
+    AlreadyInitialized,
+    #[error("id {0} is in flight already")]
+    DuplicateId(String),
+    #[error("{0}")]
+    TooMany(String),
+    #[error(transparent)]
+    Acquire(#[from] AcquireError),
+    #[error("backend \"{0}\" ended before it answered")]
+    Gone(String),
+    #[error("backend \"{server}\" gave no answer within {seconds} s ({key})")]
+    Late { server: String, seconds: f32, key: &'static str },
+    #[error("backend \"{server}\": {reason}")]
+    Backend { server: String, reason: String },
+    #[error("the gateway is shutting down")]
+    ShuttingDown,
+}
+
+impl Failure {
+    fn code(&self) -> ErrorCode {
+        match self {
+            Self::UnknownTool(_)
+            | Self::UnknownPrompt(_)
+            | Self::UnknownTask(_)
+            | Self::InvalidParams(_) => ErrorCode::InvalidParams,
+            Self::UnknownResource(_) => ErrorCode::ResourceNotFound,
+            Self::UnknownMethod(_) => ErrorCode::MethodNotFound,
+            Self::NotInitialized | Self::AlreadyInitialized | Self::DuplicateId(_) => {
+                ErrorCode::InvalidRequest
+            }
+            Self::TooMany(_)
+            | Self::Acquire(_)
+            | Self::Gone(_)
+            | Self::Late { .. }
+            | Self::Backend { .. }
+            | Self::ShuttingDown => ErrorCode::Internal,
+        }
+    }
+
+    pub(super) fn response(&self, id: Option<&str>) -> Bytes {
+        error_response(id, self.code(), &self.to_string())
+    }
+
+    /// One word for the audit line.
+    pub(super) fn outcome(&self) -> &'static str {
+        match self {
+            Self::UnknownTool(_) | Self::UnknownPrompt(_) | Self::UnknownResource(_) => "unknown",
+            Self::Acquire(_) => "unavailable",
+            Self::Gone(_) => "died",
+            Self::Late { .. } => "timeout",
+            Self::ShuttingDown => "shutdown",
+            _ => "refused",
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! Lists, answered from the catalog with every backend asleep; first contact discovers.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use super::{
+    Gateway, Layer, Session,
+    catalog::{Kind, Listing, View},
+    error::Failure,
+    router::{Answer, Request},
+};
+use crate::{
+    backend::Lease,
+    config::{Discover, Server, Share},
+    policy::Target,
+    protocol::array_member,
+};
+
+/// In all, for backends that have not been met; who is late is shown by a placeholder.
+const DISCOVERY: Duration = Duration::from_secs(10);
+/// What one page holds. Many clients never ask for a second one.
+const PAGE_ITEMS: usize = 1000;
+const PAGE_BYTES: usize = 4 << 20;
+const CURSOR: &str = "mcp-gateway:";
+
+pub(super) async fn list(request: &Request<'_>, kind: Kind) -> Result<Answer, Failure> {
+    let session = request.session;
+    if let Layer::Server(name) = session.layer()
+        && let Some(server) = session.gateway().server(name)
+    {
+        if server.share == Share::Session {
+            return own_child(request, server, kind).await;
+        }
+        meet(session, server, kind).await?;
+    } else {
+        ensure(session, &[kind]).await;
+    }
+    let view = session.view();
+    session.note_shown(kind, view.mark(kind));
+    if let Some(whole) = whole(session, kind) {
+        return Ok(Answer::Result(whole));
+    }
+    page(&items(&view, kind), kind, request.param("cursor").as_deref()).map(Answer::Result)
+}
+
+fn items(view: &View, kind: Kind) -> Vec<&str> {
+    let located = |all| -> Vec<&str> {
+        let all: &[super::catalog::Located] = all;
+        all.iter().map(|one| one.raw.as_str()).collect()
+    };
+    match kind {
+        Kind::Tools => view.tools.listed().map(|shown| shown.raw.as_str()).collect(),
+        Kind::Prompts => view.prompts.listed().map(|shown| shown.raw.as_str()).collect(),
+        Kind::Resources => located(&view.resources),
+        Kind::Templates => located(&view.templates),
+    }
+}
+
+fn page(items: &[&str], kind: Kind, cursor: Option<&str>) -> Result<String, Failure> {
+    let from = match cursor {
+        None => 0,
+        Some(cursor) => cursor
+            .strip_prefix(CURSOR)
+            .and_then(|at| at.parse().ok())
+            .filter(|at| *at <= items.len())
+            .ok_or_else(|| Failure::InvalidParams(format!("{}: no such cursor", kind.method())))?,
+    };
+    let mut text = format!("{{\"{}\":[", kind.member());
+    let mut at = from;
+    for item in &items[from..] {
+        if at - from >= PAGE_ITEMS || (at > from && text.len() + item.len() > PAGE_BYTES) {
+            break;
+        }
+        if at > from {
+            text.push(',');
+        }
+        text.push_str(item);
+        at += 1;
+    }
+    text.push(']');
+    if at < items.len() {
+        text.push_str(&format!(",\"nextCursor\":\"{CURSOR}{at}\""));
+    }
+    text.push('}');
+    Ok(text)
+}
+
+/// A transparent session that may see everything gets the backend's own page, untouched.
+fn whole(session: &Session, kind: Kind) -> Option<String> {
+    let Layer::Server(name) = session.layer() else { return None };
+    let gateway = session.gateway();
+    let server = gateway.server(name)?;
+    let listing = gateway.catalog.get(&gateway.key(server, session.holder()), server)?;
+    let list = listing.list(kind)?;
+    let all = list.items.len() == items(&session.view(), kind).len();
+    list.whole.clone().filter(|_| all)
+}
+
+/// With `share: session` the child's own pages go through; what the role hides is cut out.
+async fn own_child(request: &Request<'_>, server: &Server, kind: Kind) -> Result<Answer, Failure> {
+    let session = request.session;
+    let gateway = session.gateway();
+    let who = session.principal();
+    let permit = gateway.policy.authorize(who, Target::Server { server: &server.name });
+    let permit = permit.ok_or_else(|| request.unknown_method())?;
+    let deadline = Instant::now() + server.timeouts.start.max(server.timeouts.call);
+    let lease = gateway.supervisor.acquire(permit, session.holder(), deadline).await?;
+    let params = request.raw_params().unwrap_or_else(|| "{}".into());
+    let answer = lease.link().ask(kind.method(), &params, server.timeouts.call).await;
+    let answer = answer.map_err(|error| Failure::Backend {
+        server: server.name.clone(),
+        reason: error.to_string(),
+    })?;
+    if answer.is_error() {
+        return Ok(Answer::Message(answer.edit().id(request.id()).finish()));
+    }
+    let result = answer.result().unwrap_or("{}");
+    let Some(all) = array_member(result, kind.member()) else {
+        return Ok(Answer::Result(result.to_owned()));
+    };
+    let visible = |raw: &&&str| {
+        let name = crate::protocol::string_member(raw, kind.key()).unwrap_or_default();
+        let server = server.name.as_str();
+        let target = match kind {
+            Kind::Tools => Target::Tool { server, exposed: &name, bare: &name },
+            Kind::Prompts => Target::Prompt { server, exposed: &name, bare: &name },
+            Kind::Resources | Kind::Templates => Target::Resource { server, uri: &name },
+        };
+        gateway.policy.authorize(who, target).is_some()
+    };
+    let kept: Vec<&str> = all.iter().filter(visible).copied().collect();
+    if kept.len() == all.len() {
+        return Ok(Answer::Result(result.to_owned()));
+    }
+    let kept = format!("[{}]", kept.join(","));
+    Ok(Answer::Result(crate::protocol::with_member(result, kind.member(), &kept)))
+}
+
+/// Makes sure that one backend's list is known, for a session with it alone.
+async fn meet(session: &Arc<Session>, server: &Server, kind: Kind) -> Result<(), Failure> {
+    let gateway = session.gateway();
+    if !gateway.lacks(session, server, kind) {
+        return Ok(());
+    }
+    let lease = discover(Arc::clone(session), server.name.clone(), vec![kind]).await?;
+    drop(lease);
+    if gateway.lacks(session, server, kind) {
+        return Err(Failure::Backend {
+            server: server.name.clone(),
+            reason: format!("gave no answer to {}", kind.method()),
+        });
+    }
+    Ok(())
+}
+
+/// Meets the backends whose lists are not known yet, in parallel, within a bounded time.
+pub(super) async fn ensure(session: &Arc<Session>, kinds: &[Kind]) {
+    let gateway = session.gateway();
+    let needy: Vec<String> = gateway
+        .servers()
+        .filter(|server| match session.layer() {
+            Layer::Aggregate => server.discover == Discover::Auto,
+            Layer::Server(name) => *name == server.name,
+        })
+        .filter(|server| kinds.iter().any(|kind| gateway.lacks(session, server, *kind)))
+        .filter(|server| {
+            let target = Target::Server { server: &server.name };
+            gateway.policy.authorize(session.principal(), target).is_some()
+        })
+        .map(|server| server.name.clone())
+        .collect();
+    if needy.is_empty() {
+        return;
+    }
+    // Late ones go on by themselves; list_changed follows.
+    let until = tokio::time::Instant::now() + DISCOVERY;
+    let meetings: Vec<_> = needy
+        .into_iter()
+        .map(|name| {
+            let meeting = discover(Arc::clone(session), name.clone(), kinds.to_vec());
+            (name, gateway.tracker.spawn(meeting))
+        })
+        .collect();
+    for (name, meeting) in meetings {
+        match tokio::time::timeout_at(until, meeting).await {
+            Ok(Ok(Err(failure))) => tracing::debug!(server = name, "not met: {failure}"),
+            Err(_) => tracing::info!(server = name, "late: its placeholder is shown until it answers"),
+            _ => {}
+        }
+    }
+}
+
+/// Starts a backend and waits until its lists have been taken.
+pub(super) async fn discover(
+    session: Arc<Session>,
+    name: String,
+    kinds: Vec<Kind>,
+) -> Result<Lease, Failure> {
+    let gateway = session.gateway();
+    let server = gateway.server(&name).ok_or_else(|| Failure::UnknownMethod(name.clone()))?;
+    let deadline = Instant::now() + server.timeouts.start;
+    let permit = gateway.policy.own_work(&name);
+    let lease = gateway.supervisor.acquire(permit, session.holder(), deadline).await?;
+    session.uses(&name.as_str().into());
+    loop {
+        let grown = gateway.catalog.grown.notified();
+        tokio::pin!(grown);
+        grown.as_mut().enable();
+        if !kinds.iter().any(|kind| gateway.lacks(&session, server, *kind)) {
+            return Ok(lease);
+        }
+        if tokio::time::timeout_at(deadline.into(), grown).await.is_err() {
+            return Err(Failure::Late {
+                server: name,
+                seconds: server.timeouts.start.as_secs_f32(),
+                key: "timeouts.start",
+            });
+        }
+    }
+}
+
+impl Gateway {
+    /// Whether this list of a backend has not been taken yet, though it may have one.
+    fn lacks(&self, session: &Session, server: &Server, kind: Kind) -> bool {
+        let key = self.key(server, session.holder());
+        match self.catalog.get(&key, server) {
+            None => true,
+            Some(listing) => lacks(&listing, kind),
+        }
+    }
+}
+
+fn lacks(listing: &Listing, kind: Kind) -> bool {
+    listing.has(kind.capability()) && listing.list(kind).is_none()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_end_and_follow_each_other() {
+        let all: Vec<String> = (0..2500).map(|n| n.to_string()).collect();
+        let all: Vec<&str> = all.iter().map(String::as_str).collect();
+        let mut cursor = None;
+        let mut seen = Vec::new();
+        for _ in 0..4 {
+            let text = page(&all, Kind::Tools, cursor.as_deref()).unwrap();
+            let value: serde_json::Value = serde_json::from_str(&text).unwrap();
+            seen.extend(value["tools"].as_array().unwrap().iter().map(|n| n.to_string()));
+            cursor = value["nextCursor"].as_str().map(str::to_owned);
+            if cursor.is_none() {
+                break;
+            }
+        }
+        assert_eq!(seen, all);
+        assert!(page(&all, Kind::Tools, Some("x")).is_err());
+        assert!(page(&all, Kind::Tools, Some("mcp-gateway:2501")).is_err());
+        assert_eq!(page(&[], Kind::Prompts, None).unwrap(), r#"{"prompts":[]}"#);
+    }
+}

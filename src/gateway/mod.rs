@@ -1,0 +1,243 @@
+//! MCP itself: sessions, where each message goes, what clients see of the backends.
+//!
+//! The only room that knows MCP methods. Knows no sockets, starts no processes.
+#![forbid(unsafe_code)]
+
+mod audit;
+mod builtin;
+mod call;
+mod catalog;
+mod error;
+mod lists;
+mod notices;
+mod opening;
+mod questions;
+mod router;
+mod session;
+mod tasks;
+
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use tokio_util::task::TaskTracker;
+
+pub use session::{Session, Work};
+
+use crate::{
+    backend::{Holder, Host, InstanceKey, Supervisor},
+    config::{Config, Discover, Server},
+    policy::{Credential, Denied, Policy, Principal, Target},
+};
+use catalog::{Catalog, Disk, Source, View};
+use notices::Debounce;
+use tasks::Tasks;
+
+/// Sessions at a time; one more is turned away.
+const SESSIONS: usize = 20_000;
+
+/// What a front knows of a client that connects.
+pub struct Hello {
+    pub principal: Arc<Principal>,
+    pub layer: Layer,
+    /// The client's folder, for `share: project`.
+    pub cwd: Option<PathBuf>,
+    pub transport: Transport,
+}
+
+/// What a session is a session with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Layer {
+    /// Every backend, under qualified names.
+    Aggregate,
+    /// One backend under its own names, as transparent as a wire.
+    Server(String),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    Stdio,
+    Unix,
+    Http,
+    Sse,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("no backend named \"{0}\"")]
+    UnknownServer(String),
+    #[error("{SESSIONS} sessions are open, and no more are taken")]
+    TooMany,
+}
+
+/// What all sessions share.
+pub struct Gateway {
+    me: Weak<Gateway>,
+    config: Arc<Config>,
+    policy: Policy,
+    supervisor: Arc<Supervisor>,
+    catalog: Catalog,
+    sessions: Mutex<HashMap<u64, Arc<Session>>>,
+    next_session: AtomicU64,
+    tasks: Tasks,
+    debounce: Debounce,
+    tracker: TaskTracker,
+    began: Instant,
+    draining: AtomicBool,
+}
+
+impl Gateway {
+    /// `cache` is the folder that outlives the daemon; `None` remembers nothing.
+    pub fn new(
+        config: Arc<Config>,
+        policy: Policy,
+        supervisor: Arc<Supervisor>,
+        cache: Option<PathBuf>,
+        tracker: TaskTracker,
+    ) -> Arc<Self> {
+        let gateway = Arc::new_cyclic(|me| Gateway {
+            me: Weak::clone(me),
+            config,
+            policy,
+            catalog: Catalog::new(Disk::new(cache)),
+            sessions: Mutex::default(),
+            next_session: AtomicU64::new(1),
+            tasks: Tasks::default(),
+            debounce: Debounce::default(),
+            tracker,
+            began: Instant::now(),
+            draining: AtomicBool::new(false),
+            supervisor,
+        });
+        let host: Weak<dyn Host> = Arc::downgrade(&gateway) as Weak<dyn Host>;
+        gateway.supervisor.set_host(host);
+        gateway
+    }
+
+    /// Who is calling; `narrow` is a role that the client asks to be held to as well.
+    pub fn identify(&self, credential: Credential, narrow: Option<&str>) -> Result<Arc<Principal>, Denied> {
+        self.policy.identify(&credential, narrow).map(Arc::new)
+    }
+
+    pub fn open(self: &Arc<Self>, hello: Hello) -> Result<Arc<Session>, OpenError> {
+        if let Layer::Server(name) = &hello.layer {
+            let known = self.server(name).is_some();
+            let target = Target::Server { server: name };
+            if !known || self.policy.authorize(&hello.principal, target).is_none() {
+                return Err(OpenError::UnknownServer(name.clone()));
+            }
+        }
+        let serial = self.next_session.fetch_add(1, Ordering::Relaxed);
+        let session = Session::new(Arc::clone(self), serial, hello);
+        let mut sessions = self.sessions();
+        if sessions.len() >= SESSIONS {
+            return Err(OpenError::TooMany);
+        }
+        sessions.insert(serial, Arc::clone(&session));
+        Ok(session)
+    }
+
+    /// How long a quiet HTTP session is kept.
+    pub fn session_timeout(&self) -> Duration {
+        self.config.session_timeout
+    }
+
+    /// Starts the backends that the config wants running from the start.
+    pub fn start_eager(self: &Arc<Self>, owner: &Principal) {
+        let holder = Holder { user: owner.key(), session: String::new(), folder: None };
+        for server in self.servers().filter(|server| !server.lazy) {
+            let (gateway, holder) = (Arc::clone(self), holder.clone());
+            let permit = self.policy.own_work(&server.name);
+            let deadline = Instant::now() + server.timeouts.start;
+            let name = server.name.clone();
+            self.tracker.spawn(async move {
+                if let Err(error) = gateway.supervisor.acquire(permit, &holder, deadline).await {
+                    tracing::warn!(server = name, "{error}");
+                }
+            });
+        }
+    }
+
+    /// No new requests; those in flight get `grace` to finish, then an error. Then every backend
+    /// stops. Ends when nothing is left.
+    pub async fn drain(&self, grace: Duration) {
+        self.draining.store(true, Ordering::Relaxed);
+        let until = Instant::now() + grace;
+        while self.sessions().values().any(|session| session.busy()) && Instant::now() < until {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        let sessions: Vec<Arc<Session>> = self.sessions().values().cloned().collect();
+        for session in &sessions {
+            session.drain();
+        }
+        self.supervisor.stop(Duration::ZERO).await;
+        for session in sessions {
+            session.close();
+        }
+    }
+
+    fn me(&self) -> Weak<Self> {
+        Weak::clone(&self.me)
+    }
+
+    fn draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    fn sessions(&self) -> MutexGuard<'_, HashMap<u64, Arc<Session>>> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn session(&self, serial: u64) -> Option<Arc<Session>> {
+        self.sessions().get(&serial).cloned()
+    }
+
+    /// The enabled backends in the order of the file.
+    fn servers(&self) -> impl Iterator<Item = &Server> {
+        self.config.servers.iter().filter(|server| server.enabled)
+    }
+
+    fn server(&self, name: &str) -> Option<&Server> {
+        self.servers().find(|server| server.name == name)
+    }
+
+    fn key(&self, server: &Server, holder: &Holder) -> InstanceKey {
+        InstanceKey { server: server.name.as_str().into(), scope: holder.scope(server.share) }
+    }
+
+    /// What this session sees now, and the catalog's generation that it was made from.
+    fn view(&self, session: &Session) -> (u64, Arc<View>) {
+        self.catalog.view(&session.view_key(), || {
+            let source = |server| self.source(server, session);
+            match session.layer() {
+                Layer::Aggregate => {
+                    let sources: Vec<Source<'_>> = self.servers().map(source).collect();
+                    catalog::aggregate(&sources, &self.policy, session.principal())
+                }
+                Layer::Server(name) => match self.server(name).map(source) {
+                    Some(source) => catalog::transparent(&source, &self.policy, session.principal()),
+                    None => View::default(),
+                },
+            }
+        })
+    }
+
+    fn source<'a>(&self, server: &'a Server, session: &Session) -> Source<'a> {
+        let key = self.key(server, session.holder());
+        let listing = self.catalog.get(&key, server);
+        let running = || self.supervisor.running(&server.name, session.holder()).is_some();
+        let placeholder = match server.discover {
+            Discover::Auto => listing.as_ref().is_none_or(|listing| {
+                listing.tools.is_none() && listing.has("tools")
+            }),
+            Discover::Placeholder => !running(),
+        };
+        Source { server, name: server.name.as_str().into(), listing, placeholder }
+    }
+}

@@ -1,0 +1,255 @@
+//! What backends ask their clients: sampling, elicitation, roots.
+//!
+//! A question goes to the caller whose call it belongs to, under an id of the session's own, and
+//! its answer back to the backend. Where the addressee cannot be known or cannot answer, the
+//! backend is told so.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::{Gateway, Session};
+use crate::{
+    backend::{Instance, Link, Scope},
+    protocol::{ErrorCode, Message, method},
+};
+
+/// Open questions of one session.
+const OPEN: usize = 64;
+/// URL elicitations whose end a session may still hear of.
+const ELICITATIONS: usize = 256;
+
+#[derive(Default)]
+pub(super) struct Questions(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    open: BTreeMap<u64, Question>,
+    last: u64,
+    elicitations: HashSet<String>,
+}
+
+struct Question {
+    link: Arc<Link>,
+    /// The backend's id and progress token, as JSON text.
+    id: String,
+    token: Option<String>,
+}
+
+impl Questions {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a question and gives it a number, unless too many are open.
+    fn open(&self, link: &Arc<Link>, message: &Message) -> Option<u64> {
+        let mut state = self.state();
+        if state.open.len() >= OPEN {
+            return None;
+        }
+        state.last += 1;
+        let number = state.last;
+        let question = Question {
+            link: Arc::clone(link),
+            id: message.id()?.to_owned(),
+            token: message.progress_token().map(str::to_owned),
+        };
+        state.open.insert(number, question);
+        Some(number)
+    }
+
+    /// The client's answer goes to the backend that asked.
+    pub(super) fn answered(&self, message: &Message) {
+        let number = message.id().and_then(|id| id.parse().ok());
+        let question = number.and_then(|number: u64| self.state().open.remove(&number));
+        match question {
+            Some(question) => question.link.answer(&question.id, message),
+            None => tracing::debug!("an answer to no question"),
+        }
+    }
+
+    /// The client's progress on a question.
+    pub(super) fn progressed(&self, message: &Message) {
+        let number = message.progress_of().and_then(|token| token.parse().ok());
+        let state = self.state();
+        let question = number.and_then(|number: u64| state.open.get(&number));
+        if let Some(Question { link, token: Some(token), .. }) = question {
+            link.progress_back(message, token);
+        }
+    }
+
+    /// Whether the client has been asked something through this link and has not answered.
+    pub(super) fn any_for(&self, link: &Arc<Link>) -> bool {
+        self.state().open.values().any(|question| Arc::ptr_eq(&question.link, link))
+    }
+
+    /// Forgets the questions that came through this link, or the one with this id.
+    fn withdraw(&self, link: &Arc<Link>, id: Option<&str>) -> Vec<u64> {
+        let mut state = self.state();
+        let gone: Vec<u64> = state
+            .open
+            .iter()
+            .filter(|(_, question)| Arc::ptr_eq(&question.link, link))
+            .filter(|(_, question)| id.is_none_or(|id| id == question.id))
+            .map(|(number, _)| *number)
+            .collect();
+        for number in &gone {
+            state.open.remove(number);
+        }
+        gone
+    }
+
+    fn note_elicitation(&self, id: &str) {
+        let mut state = self.state();
+        if state.elicitations.len() >= ELICITATIONS {
+            state.elicitations.clear();
+        }
+        state.elicitations.insert(id.to_owned());
+    }
+
+    pub(super) fn knows_elicitation(&self, id: &str) -> bool {
+        self.state().elicitations.contains(id)
+    }
+
+    /// The session is over: who still waits for its answers is told.
+    pub(super) fn close(&self) {
+        let open = std::mem::take(&mut self.state().open);
+        for question in open.into_values() {
+            question.link.refuse(&question.id, ErrorCode::Internal, "the client has gone");
+        }
+    }
+}
+
+#[derive(Deserialize, Default)]
+struct Elicitation {
+    mode: Option<String>,
+    #[serde(rename = "elicitationId")]
+    id: Option<String>,
+}
+
+impl Gateway {
+    /// A backend's question.
+    pub(super) fn asked(&self, from: &Arc<Instance>, link: &Arc<Link>, message: &Message) {
+        let id = message.id().unwrap_or("null");
+        let method = message.method();
+        if method == method::ROOTS_LIST
+            && let Some(roots) = own_roots(from)
+        {
+            link.reply(id, &roots.to_string());
+            return;
+        }
+        let session = match self.addressee(from, link) {
+            Ok(session) => session,
+            Err(why) => {
+                link.refuse(id, ErrorCode::Internal, &why);
+                return;
+            }
+        };
+        if let Err(why) = able(&session, message) {
+            link.refuse(id, ErrorCode::MethodNotFound, &why);
+            return;
+        }
+        let stream = link.newest_of(session.serial()).or_else(|| session.general());
+        let Some(stream) = stream else {
+            link.refuse(id, ErrorCode::Internal, "the client listens nowhere for a question now");
+            return;
+        };
+        if let Ok(Elicitation { id: Some(id), .. }) = message.params() {
+            session.questions.note_elicitation(&id);
+        }
+        let Some(number) = session.questions.open(link, message) else {
+            let text = format!("{OPEN} questions to this client are open");
+            link.refuse(id, ErrorCode::Internal, &text);
+            return;
+        };
+        let number_text = number.to_string();
+        let question = message.edit().id(number_text.clone()).progress_token(number_text).finish();
+        if stream.notify(question).is_err() {
+            session.questions.withdraw(link, Some(id));
+            link.refuse(id, ErrorCode::Internal, "the client has gone");
+        }
+    }
+
+    /// Whose question it is.
+    fn addressee(&self, from: &Instance, link: &Link) -> Result<Arc<Session>, String> {
+        if let Scope::Session(id) = &from.key().scope {
+            let session = self.sessions().values().find(|session| session.id() == id).cloned();
+            return session.ok_or_else(|| "the client has gone".to_owned());
+        }
+        let only = link.only_session().and_then(|serial| self.session(serial));
+        only.ok_or_else(|| {
+            let server = from.server_name();
+            if link.sessions().is_empty() {
+                format!("no call is in flight, so nobody can be asked: set `share: session` for \"{server}\"")
+            } else {
+                format!("several clients have calls in flight, so whose question this is cannot be known: set `share: session` for \"{server}\"")
+            }
+        })
+    }
+
+    /// The backend takes a question back, or has ended.
+    pub(super) fn withdrawn(&self, link: &Arc<Link>, id: Option<&str>, words: Option<&Message>) {
+        let sessions: Vec<Arc<Session>> = self.sessions().values().cloned().collect();
+        for session in sessions {
+            for number in session.questions.withdraw(link, id) {
+                let number = number.to_string();
+                let notice = match words {
+                    Some(words) => words.edit().request_id(number).finish(),
+                    None => json!({
+                        "jsonrpc": "2.0",
+                        "method": method::CANCELLED,
+                        "params": {"requestId": serde_json::from_str::<Value>(&number).unwrap_or_default(), "reason": "the backend has ended"},
+                    })
+                    .to_string()
+                    .into(),
+                };
+                match link.newest_of(session.serial()) {
+                    Some(stream) if stream.notify(notice.clone()).is_ok() => {}
+                    _ => session.tell(notice),
+                }
+            }
+        }
+    }
+}
+
+/// The roots that the gateway answers by itself: those of the config, or the project's folder.
+fn own_roots(instance: &Instance) -> Option<Value> {
+    let configured = &instance.server().roots;
+    if !configured.is_empty() {
+        let roots: Vec<Value> = configured
+            .iter()
+            .map(|root| match &root.name {
+                Some(name) => json!({"uri": root.uri, "name": name}),
+                None => json!({"uri": root.uri}),
+            })
+            .collect();
+        return Some(json!({ "roots": roots }));
+    }
+    match &instance.key().scope {
+        Scope::Project(_, folder) => {
+            Some(json!({"roots": [{"uri": format!("file://{}", folder.display())}]}))
+        }
+        _ => None,
+    }
+}
+
+/// Whether the client said that it can answer such a question.
+fn able(session: &Session, message: &Message) -> Result<(), String> {
+    let client = session.client().unwrap_or_default();
+    let method = message.method();
+    let (can, what) = match method.as_ref() {
+        method::SAMPLING => (client.has("sampling"), "sampling".to_owned()),
+        method::ROOTS_LIST => (client.has("roots"), "roots".to_owned()),
+        method::ELICITATION => {
+            let mode = message.params::<Elicitation>().ok().and_then(|params| params.mode);
+            let mode = mode.as_deref().unwrap_or("form");
+            (client.elicits(mode), format!("elicitation ({mode})"))
+        }
+        _ => (true, String::new()),
+    };
+    if can { Ok(()) } else { Err(format!("the client cannot be asked: it has no {what} capability")) }
+}

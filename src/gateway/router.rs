@@ -1,0 +1,115 @@
+//! Which part of the room answers a request.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+
+use super::{
+    Layer, Session, builtin, call, catalog::Kind, error::Failure, lists, notices, opening, tasks,
+};
+use crate::{
+    policy::{Permit, Target},
+    protocol::{Message, member, method, stream},
+};
+
+/// One request with everything that serving it needs.
+pub(super) struct Request<'a> {
+    pub session: &'a Arc<Session>,
+    pub message: &'a Message,
+    pub reply: &'a stream::Sender,
+    words: Mutex<Option<Message>>,
+}
+
+impl<'a> Request<'a> {
+    pub(super) fn new(session: &'a Arc<Session>, message: &'a Message, reply: &'a stream::Sender) -> Self {
+        Request { session, message, reply, words: Mutex::default() }
+    }
+
+    pub(super) fn id(&self) -> &str {
+        self.message.id().unwrap_or("null")
+    }
+
+    /// The client's words when it cancels, for the backend.
+    pub(super) fn cancel(&self, words: Message) {
+        *self.words.lock().unwrap_or_else(PoisonError::into_inner) = Some(words);
+    }
+
+    pub(super) fn words(&self) -> Option<Message> {
+        self.words.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// `params` as JSON text on one line.
+    pub(super) fn raw_params(&self) -> Option<String> {
+        let text = std::str::from_utf8(self.message.bytes()).ok()?;
+        let raw = &text[member(text, "params")?];
+        Some(raw.replace(['\n', '\r'], " "))
+    }
+
+    /// A string member of `params`.
+    pub(super) fn param(&self, key: &str) -> Option<String> {
+        let params = self.raw_params()?;
+        crate::protocol::string_member(&params, key).map(std::borrow::Cow::into_owned)
+    }
+
+    pub(super) fn unknown_method(&self) -> Failure {
+        Failure::UnknownMethod(self.message.method().into_owned())
+    }
+}
+
+/// What became of a request.
+pub(super) enum Answer {
+    /// The response has gone to `reply` already.
+    Sent,
+    /// A whole response under the client's id.
+    Message(Bytes),
+    /// A result as JSON text.
+    Result(String),
+}
+
+pub(super) async fn dispatch(request: &Request<'_>) -> Result<Answer, Failure> {
+    let name = request.message.method();
+    match name.as_ref() {
+        method::PING => return Ok(Answer::Result("{}".into())),
+        method::INITIALIZE => return opening::initialize(request).await,
+        _ if request.session.version().is_none() => return Err(Failure::NotInitialized),
+        _ => {}
+    }
+    match name.as_ref() {
+        method::TOOLS_CALL => call::tool(request).await,
+        method::PROMPTS_GET => call::prompt(request).await,
+        method::RESOURCES_READ => call::resource(request).await,
+        method::RESOURCES_SUBSCRIBE => notices::subscribe(request).await,
+        method::RESOURCES_UNSUBSCRIBE => notices::unsubscribe(request).await,
+        method::COMPLETE => call::completion(request).await,
+        method::SET_LEVEL => notices::set_level(request),
+        method::TOOLS_LIST => lists::list(request, Kind::Tools).await,
+        method::PROMPTS_LIST => lists::list(request, Kind::Prompts).await,
+        method::RESOURCES_LIST => lists::list(request, Kind::Resources).await,
+        method::TEMPLATES_LIST => lists::list(request, Kind::Templates).await,
+        method::TASKS_GET | method::TASKS_RESULT | method::TASKS_CANCEL => tasks::one(request).await,
+        method::TASKS_LIST => tasks::list(request).await,
+        _ => call::unknown(request).await,
+    }
+}
+
+/// The one backend that an unnamed thing can only be meant for: the session's own, or the only
+/// one there is.
+pub(super) fn only_backend(request: &Request<'_>) -> Option<Permit> {
+    let gateway = request.session.gateway();
+    let server = match request.session.layer() {
+        Layer::Server(name) => gateway.server(name)?,
+        Layer::Aggregate => {
+            let mut servers = gateway.servers();
+            let first = servers.next()?;
+            servers.next().is_none().then_some(first)?
+        }
+    };
+    gateway.policy.authorize(request.session.principal(), Target::Server { server: &server.name })
+}
+
+/// Whether the gateway has tools of its own in this session.
+pub(super) fn has_builtins(session: &Session) -> bool {
+    *session.layer() == Layer::Aggregate
+}
+
+pub(super) use builtin::{connect, status};
