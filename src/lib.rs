@@ -2,10 +2,13 @@
 //!
 //! The rooms, top floor first; a room imports only from rooms below it (`tests/tidy.rs`).
 
+pub mod cli;
+pub mod daemon;
+pub mod frontend;
 pub mod gateway;
 pub mod backend;
-pub mod config;
-pub mod policy;
-pub mod protocol;
 pub mod spawner;
+pub mod policy;
+pub mod config;
+pub mod protocol;
 pub mod sys;

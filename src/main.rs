@@ -1,1 +1,5 @@
-fn main() {}
+//! The `mcp-gateway` command.
+
+fn main() -> std::process::ExitCode {
+    mcp_gateway::cli::main()
+}

@@ -1,7 +1,7 @@
 //! The accept loop that the Unix and the TCP door have in common.
 //!
-//! At the limit of connections it stops accepting: the kernel's backlog holds what comes. It
-//! never spins on a failing accept.
+//! At the limit of connections it stops accepting, with one in hand: the kernel's backlog holds
+//! what comes. It never spins on a failing accept.
 
 use std::{
     future::poll_fn,
@@ -31,11 +31,13 @@ pub(super) async fn accept<T, F>(
 {
     let connections = TaskTracker::new();
     loop {
+        // The permits come after the connection: a door that nobody uses holds no place. A
+        // dropped `next` loses no connection that was accepted, except to `drain` or `kill`.
         let next = async {
-            let permits = enter(gates).await;
-            (permits, poll_fn(&mut poll).await)
+            let accepted = poll_fn(&mut poll).await;
+            let permits = if accepted.is_ok() { enter(gates).await } else { Vec::new() };
+            (permits, accepted)
         };
-        // A dropped `next` loses nothing: permits go back, and accept is all or nothing.
         let (permits, accepted) = tokio::select! {
             biased;
             () = shared.kill.cancelled() => break,

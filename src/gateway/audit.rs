@@ -13,7 +13,12 @@ pub(super) struct Audit<'a> {
 }
 
 impl<'a> Audit<'a> {
-    pub(super) fn begin(session: &'a Session, method: &'a str, server: &'a str, name: &'a str) -> Self {
+    pub(super) fn begin(
+        session: &'a Session,
+        method: &'a str,
+        server: &'a str,
+        name: &'a str,
+    ) -> Self {
         Audit { session, method, server, name, began: Instant::now() }
     }
 

@@ -130,7 +130,8 @@ impl Gateway {
     /// The short form for `/health`: no names of backends, since anyone who reaches the port asks.
     pub fn health(&self) -> Value {
         let running = self.supervisor.status();
-        let count = |wanted: &[Phase]| running.iter().filter(|one| wanted.contains(&one.phase)).count();
+        let count =
+            |wanted: &[Phase]| running.iter().filter(|one| wanted.contains(&one.phase)).count();
         json!({
             "status": if self.draining() { "draining" } else { "ok" },
             "version": env!("CARGO_PKG_VERSION"),

@@ -29,13 +29,15 @@ const STARTING: Duration = Duration::from_secs(1);
 
 pub(super) async fn tool(request: &Request<'_>) -> Result<Answer, Failure> {
     let name = request.message.name();
-    let name = name.ok_or_else(|| Failure::InvalidParams("tools/call: `name` is missing".into()))?;
+    let name =
+        name.ok_or_else(|| Failure::InvalidParams("tools/call: `name` is missing".into()))?;
     let unknown = || Failure::UnknownTool(name.clone().into_owned());
-    let (server, bare, exposed) = match route(request, Kind::Tools, &name).await.ok_or_else(unknown)? {
-        (Route::Status, _) => return Ok(router::status(request.session)),
-        (Route::Connect { server }, _) => return router::connect(request, &server).await,
-        (Route::Backend { server, bare }, exposed) => (server, bare, exposed),
-    };
+    let (server, bare, exposed) =
+        match route(request, Kind::Tools, &name).await.ok_or_else(unknown)? {
+            (Route::Status, _) => return Ok(router::status(request.session)),
+            (Route::Connect { server }, _) => return router::connect(request, &server).await,
+            (Route::Backend { server, bare }, exposed) => (server, bare, exposed),
+        };
     let target = Target::Tool { server: &server, exposed: &exposed, bare: &bare };
     let permit = permit(request, target).ok_or_else(unknown)?;
     forward(request, permit, (*bare != *name).then_some(bare.as_str())).await
@@ -43,9 +45,11 @@ pub(super) async fn tool(request: &Request<'_>) -> Result<Answer, Failure> {
 
 pub(super) async fn prompt(request: &Request<'_>) -> Result<Answer, Failure> {
     let name = request.message.name();
-    let name = name.ok_or_else(|| Failure::InvalidParams("prompts/get: `name` is missing".into()))?;
+    let name =
+        name.ok_or_else(|| Failure::InvalidParams("prompts/get: `name` is missing".into()))?;
     let unknown = || Failure::UnknownPrompt(name.clone().into_owned());
-    let Some((Route::Backend { server, bare }, exposed)) = route(request, Kind::Prompts, &name).await
+    let Some((Route::Backend { server, bare }, exposed)) =
+        route(request, Kind::Prompts, &name).await
     else {
         return Err(unknown());
     };
@@ -125,7 +129,8 @@ pub(super) async fn completion(request: &Request<'_>) -> Result<Answer, Failure>
         return Err(invalid("`ref` names neither a prompt nor a resource".into()));
     };
     let unknown = || Failure::UnknownPrompt(name.to_owned());
-    let Some((Route::Backend { server, bare }, exposed)) = route(request, Kind::Prompts, name).await
+    let Some((Route::Backend { server, bare }, exposed)) =
+        route(request, Kind::Prompts, name).await
     else {
         return Err(unknown());
     };
@@ -139,7 +144,8 @@ pub(super) async fn completion(request: &Request<'_>) -> Result<Answer, Failure>
     let text = serde_json::json!({
         "jsonrpc": "2.0", "id": 0, "method": method::COMPLETE, "params": params,
     });
-    let message = Message::parse(text.to_string().into()).map_err(|why| invalid(why.to_string()))?;
+    let message =
+        Message::parse(text.to_string().into()).map_err(|why| invalid(why.to_string()))?;
     forward_as(request, &message, permit, None).await
 }
 
@@ -205,7 +211,8 @@ async fn exchange(
     let session = request.session;
     let gateway = session.gateway();
     let server = Arc::clone(permit.server());
-    let timeouts = gateway.server(&server).map(|server| server.timeouts.clone()).unwrap_or_default();
+    let timeouts =
+        gateway.server(&server).map(|server| server.timeouts.clone()).unwrap_or_default();
     let lease = acquire(request, permit, &timeouts).await?;
     session.uses(&server);
     let (reply, mut answers) = stream(Bounds::REQUEST);
@@ -293,7 +300,11 @@ fn ended(request: &Request<'_>, lease: &Lease, answer: &stream::Outgoing) -> boo
 }
 
 /// A lease; a caller with a progress token hears each second that the backend is starting.
-async fn acquire(request: &Request<'_>, permit: Permit, timeouts: &Timeouts) -> Result<Lease, Failure> {
+async fn acquire(
+    request: &Request<'_>,
+    permit: Permit,
+    timeouts: &Timeouts,
+) -> Result<Lease, Failure> {
     let session = request.session;
     let server = Arc::clone(permit.server());
     let deadline = Instant::now() + timeouts.start.max(timeouts.call);

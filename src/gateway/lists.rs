@@ -186,7 +186,9 @@ pub(super) async fn ensure(session: &Arc<Session>, kinds: &[Kind]) {
     for (name, meeting) in meetings {
         match tokio::time::timeout_at(until, meeting).await {
             Ok(Ok(Err(failure))) => tracing::debug!(server = name, "not met: {failure}"),
-            Err(_) => tracing::info!(server = name, "late: its placeholder is shown until it answers"),
+            Err(_) => {
+                tracing::info!(server = name, "late: its placeholder is shown until it answers")
+            }
             _ => {}
         }
     }

@@ -121,7 +121,11 @@ impl Gateway {
     }
 
     /// Who is calling; `narrow` is a role that the client asks to be held to as well.
-    pub fn identify(&self, credential: Credential, narrow: Option<&str>) -> Result<Arc<Principal>, Denied> {
+    pub fn identify(
+        &self,
+        credential: Credential,
+        narrow: Option<&str>,
+    ) -> Result<Arc<Principal>, Denied> {
         self.policy.identify(&credential, narrow).map(Arc::new)
     }
 
@@ -221,7 +225,9 @@ impl Gateway {
                     catalog::aggregate(&sources, &self.policy, session.principal())
                 }
                 Layer::Server(name) => match self.server(name).map(source) {
-                    Some(source) => catalog::transparent(&source, &self.policy, session.principal()),
+                    Some(source) => {
+                        catalog::transparent(&source, &self.policy, session.principal())
+                    }
                     None => View::default(),
                 },
             }
@@ -233,9 +239,9 @@ impl Gateway {
         let listing = self.catalog.get(&key, server);
         let running = || self.supervisor.running(&server.name, session.holder()).is_some();
         let placeholder = match server.discover {
-            Discover::Auto => listing.as_ref().is_none_or(|listing| {
-                listing.tools.is_none() && listing.has("tools")
-            }),
+            Discover::Auto => listing
+                .as_ref()
+                .is_none_or(|listing| listing.tools.is_none() && listing.has("tools")),
             Discover::Placeholder => !running(),
         };
         Source { server, name: server.name.as_str().into(), listing, placeholder }

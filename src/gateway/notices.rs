@@ -283,7 +283,8 @@ impl Gateway {
         let share = instance.server().share;
         let level = {
             let sessions = self.sessions();
-            let mine = sessions.values().filter(|session| session.holder().scope(share) == key.scope);
+            let mine =
+                sessions.values().filter(|session| session.holder().scope(share) == key.scope);
             mine.filter_map(|session| session.level()).min()
         };
         let Some(level) = level else { return };
@@ -323,7 +324,8 @@ pub(super) async fn subscribe(request: &Request<'_>) -> Result<Answer, Failure> 
     let permit = call::resource_permit(request).await?;
     let server = Arc::clone(permit.server());
     let uri = request.message.uri().unwrap_or_default().into_owned();
-    let timeouts = gateway.server(&server).map(|server| server.timeouts.clone()).unwrap_or_default();
+    let timeouts =
+        gateway.server(&server).map(|server| server.timeouts.clone()).unwrap_or_default();
     let deadline = Instant::now() + timeouts.start.max(timeouts.call);
     // Held as long as the subscription is, so that its instance is not reaped meanwhile.
     let lease = gateway.supervisor.acquire(permit, session.holder(), deadline).await?;
@@ -362,9 +364,8 @@ pub(super) fn set_level(request: &Request<'_>) -> Result<Answer, Failure> {
     {
         return Err(request.unknown_method());
     }
-    let level = request.raw_params().and_then(|params| {
-        Level::parse(&string_member(&params, "level")?)
-    });
+    let level =
+        request.raw_params().and_then(|params| Level::parse(&string_member(&params, "level")?));
     let level = level.ok_or_else(|| {
         Failure::InvalidParams("logging/setLevel: `level` must be one of debug, info, notice, warning, error, critical, alert, emergency".into())
     })?;
@@ -372,7 +373,9 @@ pub(super) fn set_level(request: &Request<'_>) -> Result<Answer, Failure> {
     // Those that run hear it now, the others when they start.
     for name in session.used() {
         let instance = gateway.supervisor.running(&name, session.holder());
-        if let Some((instance, link)) = instance.and_then(|instance| Some((instance.clone(), instance.link()?))) {
+        if let Some((instance, link)) =
+            instance.and_then(|instance| Some((instance.clone(), instance.link()?)))
+        {
             gateway.set_level_at(&instance, &link);
         }
     }

@@ -121,7 +121,8 @@ async fn transparent(
 ) -> Result<Answer, Failure> {
     let gateway = session.gateway();
     let key = gateway.key(server, session.holder());
-    let known = (server.share != Share::Session).then(|| gateway.catalog.get(&key, server)).flatten();
+    let known =
+        (server.share != Share::Session).then(|| gateway.catalog.get(&key, server)).flatten();
     session.set_client(client);
     let raw = match known {
         Some(listing) => listing.info.to_string(),

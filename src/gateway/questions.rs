@@ -251,5 +251,9 @@ fn able(session: &Session, message: &Message) -> Result<(), String> {
         }
         _ => (true, String::new()),
     };
-    if can { Ok(()) } else { Err(format!("the client cannot be asked: it has no {what} capability")) }
+    if can {
+        Ok(())
+    } else {
+        Err(format!("the client cannot be asked: it has no {what} capability"))
+    }
 }

@@ -21,7 +21,11 @@ pub(super) struct Request<'a> {
 }
 
 impl<'a> Request<'a> {
-    pub(super) fn new(session: &'a Arc<Session>, message: &'a Message, reply: &'a stream::Sender) -> Self {
+    pub(super) fn new(
+        session: &'a Arc<Session>,
+        message: &'a Message,
+        reply: &'a stream::Sender,
+    ) -> Self {
         Request { session, message, reply, words: Mutex::default() }
     }
 
@@ -86,7 +90,9 @@ pub(super) async fn dispatch(request: &Request<'_>) -> Result<Answer, Failure> {
         method::PROMPTS_LIST => lists::list(request, Kind::Prompts).await,
         method::RESOURCES_LIST => lists::list(request, Kind::Resources).await,
         method::TEMPLATES_LIST => lists::list(request, Kind::Templates).await,
-        method::TASKS_GET | method::TASKS_RESULT | method::TASKS_CANCEL => tasks::one(request).await,
+        method::TASKS_GET | method::TASKS_RESULT | method::TASKS_CANCEL => {
+            tasks::one(request).await
+        }
         method::TASKS_LIST => tasks::list(request).await,
         _ => call::unknown(request).await,
     }

@@ -78,11 +78,7 @@ pub(super) enum Stop {
 impl Session {
     pub(super) fn new(gateway: Arc<Gateway>, serial: u64, hello: Hello) -> Arc<Self> {
         let id = random_id();
-        let holder = Holder {
-            user: hello.principal.key(),
-            session: id.clone(),
-            folder: hello.cwd,
-        };
+        let holder = Holder { user: hello.principal.key(), session: id.clone(), folder: hello.cwd };
         Arc::new(Session {
             gateway,
             serial,
@@ -152,7 +148,9 @@ impl Session {
                 match self.begin(&id, message.bytes().len()) {
                     Ok(stop) => {
                         let session = Arc::clone(self);
-                        Some(Box::pin(async move { session.serve(&id, message, reply, stop).await }))
+                        Some(Box::pin(
+                            async move { session.serve(&id, message, reply, stop).await },
+                        ))
                     }
                     Err(failure) => {
                         let _ = reply.send(last(failure.response(Some(&id))));
@@ -172,7 +170,9 @@ impl Session {
             return Err(Failure::DuplicateId(id.to_owned()));
         }
         if state.in_flight.len() >= IN_FLIGHT {
-            return Err(Failure::TooMany(format!("{IN_FLIGHT} requests of this session are in flight")));
+            return Err(Failure::TooMany(format!(
+                "{IN_FLIGHT} requests of this session are in flight"
+            )));
         }
         if state.bytes + bytes > IN_FLIGHT_BYTES && !state.in_flight.is_empty() {
             let text = format!("requests of {} MiB are in flight", state.bytes >> 20);
@@ -241,7 +241,8 @@ impl Session {
         for name in used {
             let Some(server) = self.gateway.server(&name) else { continue };
             let own = server.share == Share::Session;
-            let alone = matches!(self.layer, Layer::Server(_)) && message.method() != method::ROOTS_CHANGED;
+            let alone =
+                matches!(self.layer, Layer::Server(_)) && message.method() != method::ROOTS_CHANGED;
             if !own && !alone {
                 continue;
             }
@@ -310,7 +311,8 @@ impl Session {
 
     /// Every request in flight is answered with an error now.
     pub(super) fn drain(&self) {
-        let flights: Vec<Flight> = self.state().in_flight.drain().map(|(_, flight)| flight).collect();
+        let flights: Vec<Flight> =
+            self.state().in_flight.drain().map(|(_, flight)| flight).collect();
         for flight in flights {
             let _ = flight.stop.send(Stop::Draining);
         }

@@ -74,7 +74,9 @@ impl Tasks {
     fn ended(&self, instance: &InstanceKey, id: &str) {
         let leases: Vec<Lease> = {
             let mut all = self.all();
-            let ended = all.iter_mut().filter(|((_, known), task)| known == id && task.instance == *instance);
+            let ended = all
+                .iter_mut()
+                .filter(|((_, known), task)| known == id && task.instance == *instance);
             ended.filter_map(|(_, task)| task.lease.take()).collect()
         };
         drop(leases);
@@ -206,7 +208,8 @@ pub(super) async fn list(request: &Request<'_>) -> Result<Answer, Failure> {
         let Some(link) = link.and_then(|instance| instance.link()) else { continue };
         let mut cursor = Value::Null;
         for _ in 0..PAGES {
-            let params = if cursor.is_null() { "{}".into() } else { format!("{{\"cursor\":{cursor}}}") };
+            let params =
+                if cursor.is_null() { "{}".into() } else { format!("{{\"cursor\":{cursor}}}") };
             let within = gateway.server(&server).map_or(TTL, |server| server.timeouts.call);
             let answer = link.ask(method::TASKS_LIST, &params, within).await;
             let answer = answer.map_err(|error| notices::backend(&server, &error))?;

@@ -46,3 +46,10 @@ impl Principal {
         &self.rules
     }
 }
+
+/// The same caller in the same roles.
+impl PartialEq for Principal {
+    fn eq(&self, other: &Self) -> bool {
+        self.uid == other.uid && self.roles == other.roles
+    }
+}

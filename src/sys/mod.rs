@@ -3,6 +3,5 @@
 //! Plain structs in, `io::Result` out. Nothing here has heard of MCP, YAML or roles.
 #![allow(unsafe_code)]
 
-//pub mod peer;
+pub mod peer;
 pub mod spawn;
-pub mod user;

@@ -88,7 +88,11 @@ impl Disk {
     pub(crate) fn save(&self, server: &Server, holder: &str, listing: &Listing) {
         let Some(path) = self.path(server, holder) else { return };
         if let Err(error) = write(&path, &file(server, listing)) {
-            tracing::warn!(server = server.name, "the catalog is not kept in {}: {error}", path.display());
+            tracing::warn!(
+                server = server.name,
+                "the catalog is not kept in {}: {error}",
+                path.display()
+            );
         }
     }
 }
@@ -177,9 +181,10 @@ fn program(server: &Server) -> PathBuf {
 
 /// A file's time of change. Folders do not count: data in them comes and goes.
 fn modified(path: &Path) -> String {
-    let changed = fs::metadata(path).ok().filter(fs::Metadata::is_file).and_then(|meta| {
-        meta.modified().ok()?.duration_since(UNIX_EPOCH).ok()
-    });
+    let changed = fs::metadata(path)
+        .ok()
+        .filter(fs::Metadata::is_file)
+        .and_then(|meta| meta.modified().ok()?.duration_since(UNIX_EPOCH).ok());
     changed.map(|time| time.as_nanos().to_string()).unwrap_or_default()
 }
 

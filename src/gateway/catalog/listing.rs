@@ -39,7 +39,8 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    pub(crate) const ALL: [Kind; 4] = [Kind::Tools, Kind::Prompts, Kind::Resources, Kind::Templates];
+    pub(crate) const ALL: [Kind; 4] =
+        [Kind::Tools, Kind::Prompts, Kind::Resources, Kind::Templates];
 
     pub(crate) fn method(self) -> &'static str {
         match self {

@@ -19,8 +19,8 @@ use std::{
 
 pub(super) use disk::Disk;
 pub(super) use listing::{Kind, Listing, fetch};
-pub(super) use view::{Located, Route, Source, View, aggregate, transparent};
 use tokio::sync::Notify;
+pub(super) use view::{Located, Route, Source, View, aggregate, transparent};
 
 use crate::{
     backend::{InstanceKey, Scope},

@@ -26,9 +26,14 @@ pub(crate) const STATUS: &str = "gateway_status";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Route {
     /// A tool or prompt of a backend, by its own name.
-    Backend { server: Arc<str>, bare: String },
+    Backend {
+        server: Arc<str>,
+        bare: String,
+    },
     /// Start this backend and look what it has.
-    Connect { server: Arc<str> },
+    Connect {
+        server: Arc<str>,
+    },
     Status,
 }
 
@@ -117,7 +122,8 @@ impl View {
     /// The backend that this URI belongs to: as listed, or by the first template that fits.
     pub(crate) fn locate(&self, uri: &str) -> Option<&Arc<str>> {
         let listed = self.resources.iter().find(|resource| resource.uri == uri);
-        let fits = || self.templates.iter().find(|template| super::template::fits(&template.uri, uri));
+        let fits =
+            || self.templates.iter().find(|template| super::template::fits(&template.uri, uri));
         listed.or_else(fits).map(|located| &located.server)
     }
 }
@@ -153,7 +159,10 @@ pub(crate) fn aggregate(sources: &[Source<'_>], policy: &Policy, who: &Principal
             view.tools.hide(placeholder, Route::Connect { server: Arc::clone(server) });
         }
         let Some(listing) = &source.listing else { continue };
-        let shelves = [(Kind::Tools, &mut view.tools, &mut names), (Kind::Prompts, &mut view.prompts, &mut prompt_names)];
+        let shelves = [
+            (Kind::Tools, &mut view.tools, &mut names),
+            (Kind::Prompts, &mut view.prompts, &mut prompt_names),
+        ];
         for (kind, shelf, names) in shelves {
             let hidden = source.placeholder && kind == Kind::Tools;
             for (bare, raw) in unique(listing, kind) {
@@ -185,7 +194,12 @@ pub(crate) fn transparent(source: &Source<'_>, policy: &Policy, who: &Principal)
         for (bare, raw) in unique(listing, kind) {
             if policy.authorize(who, target_of(kind, server, bare, bare)).is_some() {
                 let route = Route::Backend { server: Arc::clone(server), bare: bare.to_owned() };
-                shelf.put(Shown { exposed: bare.to_owned(), route, raw: raw.to_owned(), hidden: false });
+                shelf.put(Shown {
+                    exposed: bare.to_owned(),
+                    route,
+                    raw: raw.to_owned(),
+                    hidden: false,
+                });
             }
         }
     }
@@ -216,14 +230,26 @@ fn unique(listing: &Listing, kind: Kind) -> impl Iterator<Item = (&str, &str)> {
         .map(|item| (item.key.as_str(), item.raw.as_str()))
 }
 
-fn locate(view: &mut View, source: &Source<'_>, listing: &Listing, policy: &Policy, who: &Principal) {
-    for (kind, all) in [(Kind::Resources, &mut view.resources), (Kind::Templates, &mut view.templates)] {
+fn locate(
+    view: &mut View,
+    source: &Source<'_>,
+    listing: &Listing,
+    policy: &Policy,
+    who: &Principal,
+) {
+    for (kind, all) in
+        [(Kind::Resources, &mut view.resources), (Kind::Templates, &mut view.templates)]
+    {
         for (uri, raw) in unique(listing, kind) {
             let server = &source.name;
             let allowed = policy.authorize(who, Target::Resource { server, uri }).is_some();
             // The first backend that lists a URI has it; a second could not be reached.
             if allowed && !all.iter().any(|known: &Located| known.uri == uri) {
-                all.push(Located { uri: uri.to_owned(), server: Arc::clone(server), raw: raw.to_owned() });
+                all.push(Located {
+                    uri: uri.to_owned(),
+                    server: Arc::clone(server),
+                    raw: raw.to_owned(),
+                });
             }
         }
     }

@@ -1,0 +1,62 @@
+//! `check`: every problem of the config at once.
+
+use clap::Args;
+
+use super::{ConfigArgs, Exit, complain, own_role, print_line, read};
+use crate::{config, policy::Policy, sys::peer};
+
+#[derive(Args)]
+pub(super) struct CheckArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Print the config in force, every default filled in and secrets left out
+    #[arg(long)]
+    print: bool,
+    /// Print problems as a JSON array
+    #[arg(long, conflicts_with = "print")]
+    json: bool,
+}
+
+pub(super) fn check(args: &CheckArgs) -> Exit {
+    let (config, problems) = match read(&args.config) {
+        Ok(loaded) => (Some(loaded.config), loaded.warnings),
+        Err(problems) => (None, problems.0),
+    };
+    if args.json {
+        let problems: Vec<serde_json::Value> = problems
+            .iter()
+            .map(|problem| {
+                serde_json::json!({
+                    "path": problem.path,
+                    "line": problem.line,
+                    "column": problem.column,
+                    "where": problem.place,
+                    "severity": if problem.is_error() { "error" } else { "warning" },
+                    "what": problem.what,
+                })
+            })
+            .collect();
+        print_line(&serde_json::to_string_pretty(&problems).unwrap_or_default());
+    } else {
+        for problem in &problems {
+            eprintln!("{problem}");
+        }
+    }
+    let Some(config) = config else { return Exit::Config };
+    if let Err(denied) = Policy::new(&config, peer::own_uid(), own_role().as_deref()) {
+        return complain(&anyhow::anyhow!("MCP_GATEWAY_ROLE: {denied}"), Exit::NotPermitted);
+    }
+    if args.print {
+        return print_line(config::write_yaml(&config).trim_end());
+    }
+    if !args.json {
+        let enabled = config.servers.iter().filter(|server| server.enabled).count();
+        let file = config.path.as_ref().map(|path| path.display().to_string());
+        let file = file.unwrap_or_else(|| "no config file".to_owned());
+        return print_line(&format!(
+            "{file}: ok, {enabled} of {} servers enabled",
+            config.servers.len()
+        ));
+    }
+    Exit::Ok
+}

@@ -1,0 +1,199 @@
+//! Words in, exit code out: one file a verb.
+#![forbid(unsafe_code)]
+
+mod call;
+mod check;
+mod client;
+mod list;
+mod serve;
+
+use std::{ffi::OsString, io::Write, path::PathBuf, process::ExitCode};
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+
+use crate::{
+    config::{self, Loaded, Mode, Problems},
+    daemon::logging::{self, Format},
+    policy::Denied,
+};
+
+/// sysexits(3), as far as they are used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Exit {
+    Ok = 0,
+    /// A tool that was called has failed.
+    Failed = 1,
+    Usage = 64,
+    Unavailable = 69,
+    Internal = 70,
+    NotPermitted = 77,
+    Config = 78,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> ExitCode {
+        ExitCode::from(exit as u8)
+    }
+}
+
+/// One MCP gateway for all your clients: starts the configured MCP servers when they are called,
+/// shares them, and stops them when they are idle.
+#[derive(Parser)]
+#[command(
+    name = "mcp-gateway",
+    version,
+    infer_long_args = true,
+    max_term_width = 100,
+    after_help = "Files:
+  ./gateway.yaml, ./mcp-gateway.yaml, $XDG_CONFIG_HOME/mcp-gateway/gateway.yaml,
+  /etc/mcp-gateway/gateway.yaml: the config, the first that exists
+
+Environment:
+  MCP_GATEWAY_ROLE   the role of `roles:` that this gateway acts in
+  MCP_GATEWAY_LOG    what is logged, as --log
+  MCP_GATEWAY_CACHE  where backends' lists are remembered (default ~/.cache/mcp-gateway)
+
+Exit status:
+  0 done  1 the called tool failed  64 usage  69 a backend is unavailable
+  70 a bug  77 not permitted  78 the config has errors
+
+Try:
+  mcp-gateway check                          is the config right, and what does it mean
+  mcp-gateway list --tools                   every tool under the name that clients see
+  mcp-gateway call time_get_current_time '{\"timezone\":\"UTC\"}'
+  claude mcp add gateway -- mcp-gateway stdio"
+)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Option<Verb>,
+    /// What to log on stderr: a level (error, warn, info, debug, trace) or a list such as
+    /// `info,audit=off`
+    #[arg(long, global = true, env = "MCP_GATEWAY_LOG", value_name = "LEVEL")]
+    log: Option<String>,
+    /// How log lines look
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
+    log_format: Format,
+}
+
+#[derive(Args, Clone, Debug, Default)]
+struct ConfigArgs {
+    /// The config file (default: the first of those below that exists; none is an empty gateway)
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Serve MCP over HTTP, and on a Unix socket with --socket, until SIGTERM or SIGINT
+    ///
+    /// POST/GET/DELETE /mcp is every server under qualified names, /mcp/NAME one server under its
+    /// own; GET /sse with POST /messages/ is the older transport; GET /health tells the state.
+    /// On a loopback address only processes of your own uid are served.
+    Serve(serve::ServeArgs),
+    /// Serve MCP on stdin and stdout, until the end of the input
+    Stdio(serve::StdioArgs),
+    /// List servers and plugins; with --tools, every tool under the name that clients see
+    List(list::ListArgs),
+    /// Check the config: every problem at once, exit 0 or 78
+    Check(check::CheckArgs),
+    /// Call one tool and print its result
+    ///
+    /// Text is printed as it is, everything else as JSON. Exit 1 when the tool reports an error,
+    /// 69 when its server cannot be used.
+    Call(call::CallArgs),
+    /// Print the JSON Schema of the config file, for editors
+    Schema,
+    /// Print a completion script for a shell
+    Completions {
+        /// bash, zsh, fish, elvish or powershell
+        shell: clap_complete::Shell,
+    },
+}
+
+pub fn main() -> ExitCode {
+    run(std::env::args_os()).into()
+}
+
+fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
+    let cli = match Cli::try_parse_from(args) {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return if error.use_stderr() { Exit::Usage } else { Exit::Ok };
+        }
+    };
+    let Some(verb) = cli.verb else {
+        let _ = Cli::command().print_help();
+        return Exit::Ok;
+    };
+    // Short-lived verbs keep quiet unless asked: their own messages say what matters.
+    let quiet = !matches!(verb, Verb::Serve(_) | Verb::Stdio(_));
+    let level = cli.log.as_deref().unwrap_or(if quiet { "error" } else { "info" });
+    if let Err(error) = logging::start(cli.log_format, level) {
+        return complain(&error, Exit::Usage);
+    }
+    match verb {
+        Verb::Serve(args) => serve::serve(args),
+        Verb::Stdio(args) => serve::stdio(args),
+        Verb::List(args) => list::list(&args),
+        Verb::Check(args) => check::check(&args),
+        Verb::Call(args) => call::call(args),
+        Verb::Schema => {
+            let text = serde_json::to_string_pretty(&config::schema()).unwrap_or_default();
+            print_line(&text)
+        }
+        Verb::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "mcp-gateway", &mut script);
+            print_line(String::from_utf8_lossy(&script).trim_end())
+        }
+    }
+}
+
+/// Prints to stdout; a reader that has gone is no error of ours.
+fn print_line(text: &str) -> Exit {
+    match writeln!(std::io::stdout(), "{text}") {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            complain(&anyhow::Error::from(error), Exit::Internal)
+        }
+        _ => Exit::Ok,
+    }
+}
+
+fn complain(error: &anyhow::Error, exit: Exit) -> Exit {
+    let exit = if error.downcast_ref::<Denied>().is_some() { Exit::NotPermitted } else { exit };
+    eprintln!("mcp-gateway: {error:#}");
+    exit
+}
+
+/// The config that a verb goes by. Problems are printed, warnings too.
+fn load(args: &ConfigArgs) -> Result<Loaded, Exit> {
+    let loaded = read(args).map_err(|problems| {
+        eprintln!("{problems}");
+        Exit::Config
+    })?;
+    for warning in &loaded.warnings {
+        eprintln!("{warning}");
+    }
+    Ok(loaded)
+}
+
+fn read(args: &ConfigArgs) -> Result<Loaded, Problems> {
+    let path = config::discover(args.config.as_deref())?;
+    config::load(path.as_deref(), &|name| std::env::var(name).ok(), Mode::Foreground)
+}
+
+/// The role of our own processes.
+fn own_role() -> Option<String> {
+    std::env::var("MCP_GATEWAY_ROLE").ok().filter(|role| !role.is_empty())
+}
+
+/// One thread: every hand-over between threads would cost more than it gains.
+fn on_runtime<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let result = runtime.block_on(work);
+    // Reading stdin cannot be interrupted; it must not keep us.
+    runtime.shutdown_timeout(std::time::Duration::from_millis(100));
+    result
+}

@@ -1,0 +1,97 @@
+//! `serve` and `stdio`.
+
+use std::{net::IpAddr, path::PathBuf};
+
+use clap::Args;
+
+use super::{ConfigArgs, Exit, complain, load, on_runtime, own_role};
+use crate::daemon::{Daemon, Listen, StdioOptions};
+
+#[derive(Args)]
+pub(super) struct ServeArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// The address to listen on
+    #[arg(long, default_value = "127.0.0.1", value_name = "ADDRESS")]
+    host: String,
+    /// The port to listen on; 0 takes a free one and logs it
+    #[arg(long, default_value_t = 8765)]
+    port: u16,
+    /// Listen on this Unix socket too (mode 0600)
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
+    /// Listen on the Unix socket only
+    #[arg(long, requires = "socket")]
+    no_tcp: bool,
+    /// Serve anyone who reaches a --host that is not loopback, with your rights
+    #[arg(long)]
+    insecure_no_auth: bool,
+}
+
+#[derive(Args)]
+pub(super) struct StdioArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Be this one server, under its own names, instead of all of them
+    #[arg(long, value_name = "NAME")]
+    server: Option<String>,
+}
+
+pub(super) fn serve(args: ServeArgs) -> Exit {
+    let tcp = if args.no_tcp {
+        None
+    } else {
+        match address(&args.host) {
+            Ok(address) => Some((address, args.port)),
+            Err(why) => {
+                return complain(&anyhow::anyhow!("--host {}: {why}", args.host), Exit::Usage);
+            }
+        }
+    };
+    let open = tcp.is_some_and(|(address, _)| !address.is_loopback());
+    if open && !args.insecure_no_auth {
+        let error = anyhow::anyhow!(
+            "--host {}: everyone who reaches this address could use your servers; use 127.0.0.1, or --socket, or say --insecure-no-auth",
+            args.host
+        );
+        return complain(&error, Exit::NotPermitted);
+    }
+    let loaded = match load(&args.config) {
+        Ok(loaded) => loaded,
+        Err(exit) => return exit,
+    };
+    let listen = Listen { tcp, socket: args.socket, anyone: open };
+    finish(on_runtime(async {
+        Daemon::new(loaded.config, own_role().as_deref())?.serve(listen).await
+    }))
+}
+
+pub(super) fn stdio(args: StdioArgs) -> Exit {
+    let loaded = match load(&args.config) {
+        Ok(loaded) => loaded,
+        Err(exit) => return exit,
+    };
+    let options =
+        StdioOptions { server: args.server, role: None, cwd: std::env::current_dir().ok() };
+    finish(on_runtime(async {
+        Daemon::new(loaded.config, own_role().as_deref())?.stdio(options).await
+    }))
+}
+
+fn finish(result: anyhow::Result<()>) -> Exit {
+    match result {
+        Ok(()) => Exit::Ok,
+        Err(error) => complain(&error, Exit::Unavailable),
+    }
+}
+
+fn address(host: &str) -> Result<IpAddr, String> {
+    match host {
+        "localhost" => Ok(IpAddr::from([127, 0, 0, 1])),
+        _ => host
+            .trim_start_matches('[')
+            .trim_end_matches(']')
+            .parse()
+            .map_err(|_| "not an ip address".to_owned()),
+    }
+}

@@ -1,0 +1,158 @@
+//! The front process: builds every room, wires them, and takes them down in reverse.
+#![forbid(unsafe_code)]
+
+pub mod logging;
+mod signals;
+
+use std::{
+    env,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use anyhow::Context;
+use tokio::net::TcpListener;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    backend::Supervisor,
+    config::Config,
+    frontend::{self, Limits, Shared, http, stdio, unix},
+    gateway::Gateway,
+    policy::{Credential, Policy},
+    spawner::Spawner,
+    sys::peer,
+};
+
+/// How long requests in flight may go on after the first signal.
+const GRACE: Duration = Duration::from_secs(10);
+/// How long connections may take to close after that.
+const CLOSING: Duration = Duration::from_secs(5);
+
+/// All rooms, wired. Nothing runs yet but what `lazy: false` asks for.
+pub struct Daemon {
+    pub gateway: Arc<Gateway>,
+    shared: Arc<Shared>,
+    tracker: TaskTracker,
+    drain: CancellationToken,
+    kill: CancellationToken,
+}
+
+/// Where `serve` listens.
+#[derive(Clone, Debug)]
+pub struct Listen {
+    pub tcp: Option<(IpAddr, u16)>,
+    pub socket: Option<PathBuf>,
+    /// Serve anyone who reaches the TCP port, as ourselves.
+    pub anyone: bool,
+}
+
+impl Daemon {
+    /// Must be called on the runtime that will run it.
+    pub fn new(config: Config, role: Option<&str>) -> anyhow::Result<Self> {
+        for plugin in &config.plugins {
+            tracing::warn!("plugin {}: not loaded, this version runs no plugins", plugin.module());
+        }
+        let policy = Policy::new(&config, peer::own_uid(), role)?;
+        let owner = policy.identify(&Credential::Own, None)?;
+        let tracker = TaskTracker::new();
+        let supervisor = Supervisor::new(&config.servers, Spawner, tracker.clone());
+        let gateway =
+            Gateway::new(Arc::new(config), policy, supervisor, cache_folder(), tracker.clone());
+        let (drain, kill) = (CancellationToken::new(), CancellationToken::new());
+        let shared = Shared::new(
+            Arc::clone(&gateway),
+            Limits::default(),
+            TaskTracker::new(),
+            drain.clone(),
+            kill.clone(),
+        );
+        gateway.start_eager(&owner);
+        Ok(Daemon { gateway, shared, tracker, drain, kill })
+    }
+
+    /// Serves sockets until a signal.
+    pub async fn serve(self, listen: Listen) -> anyhow::Result<()> {
+        signals::listen(&self.tracker, self.drain.clone(), self.kill.clone())?;
+        let doors = TaskTracker::new();
+        let mut socket_file = None;
+        if let Some((address, port)) = listen.tcp {
+            let listener = TcpListener::bind(SocketAddr::new(address, port))
+                .await
+                .with_context(|| format!("cannot listen on {address} port {port}"))?;
+            let local = listener.local_addr()?;
+            let access = if listen.anyone { http::Access::Anyone } else { http::Access::OwnUid };
+            if listen.anyone {
+                tracing::warn!(
+                    "whoever reaches {local} acts as uid {}: no authentication",
+                    peer::own_uid()
+                );
+            }
+            tracing::info!("listening on http://{local}/mcp");
+            let options = http::Options { access, hosts: Vec::new() };
+            doors.spawn(http::serve(Arc::clone(&self.shared), listener, options));
+        }
+        if let Some(path) = &listen.socket {
+            let listener = unix::bind(path).await.context("cannot listen on the socket")?;
+            tracing::info!("listening on {}", path.display());
+            socket_file = Some(path.clone());
+            doors.spawn(unix::serve(Arc::clone(&self.shared), listener));
+        }
+        doors.close();
+        self.drain.cancelled().await;
+        self.finish().await;
+        tokio::select! {
+            () = doors.wait() => {}
+            () = self.kill.cancelled() => {}
+            () = tokio::time::sleep(CLOSING) => {}
+        }
+        if let Some(path) = socket_file {
+            let _ = std::fs::remove_file(path);
+        }
+        Ok(())
+    }
+
+    /// Serves our own stdin and stdout until its end or a signal.
+    pub async fn stdio(self, options: stdio::Options) -> anyhow::Result<()> {
+        signals::listen(&self.tracker, self.drain.clone(), self.kill.clone())?;
+        let (stdin, stdout) = (tokio::io::stdin(), tokio::io::stdout());
+        let session = stdio::serve(Arc::clone(&self.shared), stdin, stdout, options);
+        tokio::pin!(session);
+        tokio::select! {
+            result = &mut session => {
+                result?;
+                self.finish().await;
+            }
+            () = self.drain.cancelled() => {
+                // Answers of the calls that finish meanwhile still have to leave.
+                let (result, ()) = tokio::join!(session, self.finish());
+                result?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends what runs: calls finish or are answered with an error, then every child stops. A
+    /// second signal ends it at once; children die with this process's handles on them.
+    pub async fn finish(&self) {
+        tokio::select! {
+            () = self.gateway.drain(GRACE) => {}
+            () = self.kill.cancelled() => {}
+        }
+        self.tracker.close();
+        self.drain.cancel();
+    }
+}
+
+/// The folder that outlives us: given by the init system, or the user's cache.
+fn cache_folder() -> Option<PathBuf> {
+    let absolute = |name| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    absolute("MCP_GATEWAY_CACHE")
+        .or_else(|| absolute("CACHE_DIRECTORY"))
+        .or_else(|| absolute("XDG_CACHE_HOME").map(|folder| folder.join("mcp-gateway")))
+        .or_else(|| absolute("HOME").map(|home| home.join(".cache/mcp-gateway")))
+}
+
+pub use frontend::stdio::Options as StdioOptions;
