@@ -27,7 +27,13 @@ unset MCP_GATEWAY_ROLE MCP_GATEWAY_LOG
 
 show() {
     printf '\n$ mcp-gateway'
-    printf ' %q' "$@"
+    local word
+    for word in "$@"; do
+        case $word in
+        *[!A-Za-z0-9_./-]*) printf " '%s'" "$word" ;;
+        *) printf ' %s' "$word" ;;
+        esac
+    done
     printf '\n'
     "$gateway" "$@"
 }
