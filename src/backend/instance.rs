@@ -304,7 +304,7 @@ async fn handshake(link: &Link, params: &str, within: Duration) -> Result<Info, 
     }
     // The machine's deadline comes first; this one only bounds the wait.
     let answer =
-        link.ask(method::INITIALIZE, params, within * 2).await.map_err(|error| match error {
+        link.ask_result(method::INITIALIZE, params, within * 2).await.map_err(|error| match error {
             wire::AskError::Gone => None,
             error => Some(format!("initialize failed: {error}")),
         })?;

@@ -174,19 +174,12 @@ impl Link {
         let _ = self.line(line.freeze());
     }
 
-    /// Asks on the gateway's own behalf. `params` is JSON text.
-    pub async fn ask(
-        &self,
-        method: &str,
-        params: &str,
-        within: Duration,
-    ) -> Result<Message, AskError> {
+    /// Asks on the gateway's own behalf; the answer may be an error. `params` is JSON text.
+    pub async fn ask(&self, method: &str, params: &str, within: Duration) -> Result<Message, AskError> {
         let (reply, mut answers) = stream(Bounds::REQUEST);
         let call = Call { id: "0".into(), token: None, session: 0, reply };
-        let text =
-            format!("{{\"jsonrpc\":\"2.0\",\"id\":0,\"method\":\"{method}\",\"params\":{params}}}");
-        let request =
-            Message::parse(text.into()).map_err(|why| AskError::Answered(why.to_string()))?;
+        let text = format!("{{\"jsonrpc\":\"2.0\",\"id\":0,\"method\":\"{method}\",\"params\":{params}}}");
+        let request = Message::parse(text.into()).map_err(|why| AskError::Answered(why.to_string()))?;
         let id = self.request(&request, None, call).map_err(|_| AskError::Gone)?;
         let answer = tokio::time::timeout(within, answers.recv()).await;
         let Ok(answer) = answer else {
@@ -194,7 +187,12 @@ impl Link {
             return Err(AskError::Late { method: method.to_owned(), after: within });
         };
         let answer = answer.and_then(|answer| Message::parse(answer.bytes).ok());
-        let answer = answer.ok_or(AskError::Gone)?;
+        answer.ok_or(AskError::Gone)
+    }
+
+    /// Asks, and takes nothing but a result.
+    pub async fn ask_result(&self, method: &str, params: &str, within: Duration) -> Result<Message, AskError> {
+        let answer = self.ask(method, params, within).await?;
         match answer.error() {
             Some((text, _)) => Err(AskError::Answered(text)),
             None => Ok(answer),

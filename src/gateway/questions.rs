@@ -7,6 +7,7 @@
 use std::{
     collections::{BTreeMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use serde::Deserialize;
@@ -103,6 +104,11 @@ impl Questions {
         gone
     }
 
+    fn open_with(&self, link: &Arc<Link>, id: &str) -> bool {
+        let state = self.state();
+        state.open.values().any(|question| Arc::ptr_eq(&question.link, link) && question.id == id)
+    }
+
     fn note_elicitation(&self, id: &str) {
         let mut state = self.state();
         if state.elicitations.len() >= ELICITATIONS {
@@ -153,11 +159,6 @@ impl Gateway {
             link.refuse(id, ErrorCode::MethodNotFound, &why);
             return;
         }
-        let stream = link.newest_of(session.serial()).or_else(|| session.general());
-        let Some(stream) = stream else {
-            link.refuse(id, ErrorCode::Internal, "the client listens nowhere for a question now");
-            return;
-        };
         if let Ok(Elicitation { id: Some(id), .. }) = message.params() {
             session.questions.note_elicitation(&id);
         }
@@ -168,10 +169,31 @@ impl Gateway {
         };
         let number_text = number.to_string();
         let question = message.edit().id(number_text.clone()).progress_token(number_text).finish();
-        if stream.notify(question).is_err() {
-            session.questions.withdraw(link, Some(id));
-            link.refuse(id, ErrorCode::Internal, "the client has gone");
+        match link.newest_of(session.serial()) {
+            Some(stream) if stream.notify(question.clone()).is_ok() => {}
+            // A client of HTTP may open its stream for such questions a little later.
+            _ => session.tell(question),
         }
+        self.expire(&session, link, id, from.server().timeouts.max_call);
+    }
+
+    /// No question waits for ever.
+    fn expire(&self, session: &Arc<Session>, link: &Arc<Link>, id: &str, after: Duration) {
+        let (gateway, session) = (self.me(), Arc::downgrade(session));
+        let (link, id) = (Arc::downgrade(link), id.to_owned());
+        self.tracker.spawn(async move {
+            tokio::time::sleep(after).await;
+            let (Some(gateway), Some(session), Some(link)) =
+                (gateway.upgrade(), session.upgrade(), link.upgrade())
+            else {
+                return;
+            };
+            if session.questions.open_with(&link, &id) {
+                gateway.withdrawn(&link, Some(&id), None);
+                let text = format!("the client gave no answer within {} s", after.as_secs_f32());
+                link.refuse(&id, ErrorCode::Internal, &text);
+            }
+        });
     }
 
     /// Whose question it is.
@@ -202,7 +224,7 @@ impl Gateway {
                     None => json!({
                         "jsonrpc": "2.0",
                         "method": method::CANCELLED,
-                        "params": {"requestId": serde_json::from_str::<Value>(&number).unwrap_or_default(), "reason": "the backend has ended"},
+                        "params": {"requestId": serde_json::from_str::<Value>(&number).unwrap_or_default(), "reason": "no answer is needed any more"},
                     })
                     .to_string()
                     .into(),

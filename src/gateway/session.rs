@@ -281,11 +281,6 @@ impl Session {
         state.backlog.push_back(bytes);
     }
 
-    /// The stream for what concerns unsolicited questions, if one is attached.
-    pub(super) fn general(&self) -> Option<stream::Sender> {
-        self.state().general.clone().filter(|general| !general.is_closed())
-    }
-
     /// Ends the session: what is in flight is cancelled, what was started for it alone stops.
     pub fn close(&self) {
         let (flights, subscriptions) = {
