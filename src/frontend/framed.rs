@@ -19,8 +19,10 @@ use crate::{
     },
 };
 
-/// Room that a read asks for, and how much is gathered for one write.
+/// How much is gathered for one write.
 const CHUNK: usize = 32 << 10;
+/// Room that a read asks for when little is left. What an idle connection keeps.
+const ROOM: usize = 8 << 10;
 
 /// Finds lines in what was read. Keeps at most one unfinished line.
 pub(super) struct Lines {
@@ -76,11 +78,14 @@ impl Lines {
         &mut self,
         reader: &mut (impl AsyncRead + Unpin),
     ) -> std::io::Result<bool> {
-        if self.buffer.is_empty() && self.buffer.capacity() > 4 * CHUNK {
+        if self.buffer.is_empty() && self.buffer.capacity() > 4 * ROOM {
             // The room of a large message is given back.
             self.buffer = BytesMut::new();
         }
-        self.buffer.reserve(CHUNK.max(self.buffer.len()));
+        if self.buffer.capacity() - self.buffer.len() < ROOM / 2 {
+            // A line that grows makes room for twice its length.
+            self.buffer.reserve(ROOM.max(self.buffer.len()));
+        }
         Ok(reader.read_buf(&mut self.buffer).await? > 0)
     }
 }
@@ -277,6 +282,9 @@ async fn write(mut waiting: Receiver, mut writer: impl AsyncWrite + Unpin, stall
         if let Err(error) = outcome {
             tracing::debug!(%error, "a client does not take its replies");
             return;
+        }
+        if gathered.capacity() > ROOM {
+            gathered = BytesMut::new();
         }
     }
 }

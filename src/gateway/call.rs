@@ -8,6 +8,7 @@ use std::{
 use serde_json::Value;
 
 use super::{
+    Layer,
     audit::Audit,
     catalog::{Kind, Route},
     error::Failure,
@@ -87,29 +88,28 @@ async fn locate(request: &Request<'_>, uri: &str) -> Option<Arc<str>> {
 /// Where a name leads; backends that have not been met are met first.
 async fn route(request: &Request<'_>, kind: Kind, name: &str) -> Option<(Route, String)> {
     let session = request.session;
+    if let Layer::Server(server) = session.layer() {
+        // The backend itself knows its names best, listed or not.
+        let route = Route::Backend { server: server.as_str().into(), bare: name.to_owned() };
+        return Some((route, name.to_owned()));
+    }
     let find = || {
         let view = session.view();
         let shelf = if kind == Kind::Tools { &view.tools } else { &view.prompts };
         shelf.find(name).map(|shown| (shown.route.clone(), shown.exposed.clone()))
     };
-    if let Some(found) = find() {
-        return Some(found);
+    match find() {
+        Some(found) => Some(found),
+        None => {
+            lists::ensure(session, &[kind]).await;
+            find()
+        }
     }
-    lists::ensure(session, &[kind]).await;
-    if let Some(found) = find() {
-        return Some(found);
-    }
-    // With its own child a backend may know names that it does not list to everyone.
-    (!router::has_builtins(session)).then(|| {
-        let permit = router::only_backend(request)?;
-        let route = Route::Backend { server: Arc::clone(permit.server()), bare: name.to_owned() };
-        Some((route, name.to_owned()))
-    })?
 }
 
 /// The prompt or template that is completed tells the backend.
 pub(super) async fn completion(request: &Request<'_>) -> Result<Answer, Failure> {
-    if !router::has_builtins(request.session) {
+    if let Layer::Server(_) = request.session.layer() {
         return only(request).await;
     }
     let invalid = |error| Failure::InvalidParams(format!("completion/complete: {error}"));

@@ -113,9 +113,4 @@ pub(super) fn only_backend(request: &Request<'_>) -> Option<Permit> {
     gateway.policy.authorize(request.session.principal(), Target::Server { server: &server.name })
 }
 
-/// Whether the gateway has tools of its own in this session.
-pub(super) fn has_builtins(session: &Session) -> bool {
-    *session.layer() == Layer::Aggregate
-}
-
 pub(super) use builtin::{connect, status};

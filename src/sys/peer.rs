@@ -14,8 +14,6 @@ use std::{
     path::Path,
 };
 
-use nix::sys::socket::{getsockopt, sockopt};
-
 /// The process at the other end of a Unix socket, as it was when it connected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peer {
@@ -34,6 +32,7 @@ pub fn own_uid() -> u32 {
 /// Who is at the other end of a connected Unix socket.
 #[cfg(target_os = "linux")]
 pub fn unix(stream: &impl AsFd) -> io::Result<Peer> {
+    use nix::sys::socket::{getsockopt, sockopt};
     let peer = getsockopt(stream, sockopt::PeerCredentials)?;
     // A peer in a pid namespace that we cannot see has pid 0.
     let pid = Some(peer.pid()).filter(|pid| *pid > 0);
@@ -41,14 +40,9 @@ pub fn unix(stream: &impl AsFd) -> io::Result<Peer> {
 }
 
 /// Who is at the other end of a connected Unix socket.
-#[cfg(not(target_os = "linux"))]
+#[cfg(target_os = "macos")]
 pub fn unix(stream: &impl AsFd) -> io::Result<Peer> {
-    let peer = getsockopt(stream, sockopt::LocalPeerCred)?;
-    let known = usize::try_from(peer.cr_ngroups).unwrap_or(0).min(peer.cr_groups.len());
-    let groups = peer.cr_groups[..known].to_vec();
-    let gid = *groups.first().ok_or_else(|| io::Error::other("the peer has no group"))?;
-    let pid = getsockopt(stream, sockopt::LocalPeerPid).ok();
-    Ok(Peer { uid: peer.cr_uid, gid, pid, groups })
+    macos::peer(stream)
 }
 
 /// The uid that owns the socket at `peer` of a connection to our `local` end, both on this
@@ -278,6 +272,54 @@ mod linux {
             return Ok(None);
         }
         Ok(u32_at(body + 64).map(u32::from_ne_bytes))
+    }
+}
+
+#[cfg(target_os = "macos")]
+mod macos {
+    use std::{
+        io,
+        mem::MaybeUninit,
+        os::fd::{AsFd, AsRawFd},
+    };
+
+    use nix::{
+        errno::Errno,
+        libc,
+        sys::socket::{getsockopt, sockopt},
+    };
+
+    use super::Peer;
+
+    /// LOCAL_PEERCRED. nix's reading of it does not tell how many of the groups are meant, and
+    /// the rest would read as group 0.
+    pub(super) fn peer(stream: &impl AsFd) -> io::Result<Peer> {
+        let mut cred = MaybeUninit::<libc::xucred>::zeroed();
+        let mut len =
+            libc::socklen_t::try_from(size_of::<libc::xucred>()).map_err(io::Error::other)?;
+        // SAFETY: the descriptor is borrowed and so open; `cred` is writable for `len` bytes, and
+        // the kernel writes at most `len` of them.
+        let outcome = unsafe {
+            libc::getsockopt(
+                stream.as_fd().as_raw_fd(),
+                libc::SOL_LOCAL,
+                libc::LOCAL_PEERCRED,
+                cred.as_mut_ptr().cast(),
+                &raw mut len,
+            )
+        };
+        Errno::result(outcome)?;
+        // SAFETY: all fields are integers, for which zero is a value, so it was valid before the
+        // kernel wrote to it and is so after.
+        let cred = unsafe { cred.assume_init() };
+        if len as usize != size_of::<libc::xucred>() || cred.cr_version != libc::XUCRED_VERSION {
+            return Err(io::Error::other("the kernel describes the peer in an unknown form"));
+        }
+        let known = usize::try_from(cred.cr_ngroups).unwrap_or(0).min(cred.cr_groups.len());
+        let groups = cred.cr_groups[..known].to_vec();
+        let gid = *groups.first().ok_or_else(|| io::Error::other("the peer has no group"))?;
+        let pid = getsockopt(&stream.as_fd(), sockopt::LocalPeerPid).ok().filter(|pid| *pid > 0);
+        Ok(Peer { uid: cred.cr_uid, gid, pid, groups })
     }
 }
 

@@ -12,7 +12,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::{
     pulse::Ear,
-    replay::{GENERAL, Ticket},
+    replay::{GENERAL, Position, Ticket},
     sessions::HttpSession,
     sse::Client,
 };
@@ -38,20 +38,26 @@ pub(super) enum Source {
     Client { client: Arc<Client>, source: Receiver },
 }
 
+pub(super) struct Event {
+    pub(super) id: Option<Position>,
+    pub(super) bytes: Bytes,
+}
+
 impl Source {
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<(Option<(u64, u64)>, Bytes)>> {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Event>> {
         match self {
             Self::Stream { session, ticket, from } => {
                 let next = session.replay().poll(*ticket, *from, context);
                 next.map(|next| {
                     next.map(|(number, bytes)| {
                         *from = number + 1;
-                        (Some((ticket.stream, number)), bytes)
+                        Event { id: Some(Position { stream: ticket.stream, number }), bytes }
                     })
                 })
             }
             Self::Client { source, .. } => {
-                source.poll_recv(context).map(|next| next.map(|message| (None, message.bytes)))
+                let next = source.poll_recv(context);
+                next.map(|next| next.map(|message| Event { id: None, bytes: message.bytes }))
             }
         }
     }
@@ -98,10 +104,10 @@ impl Events {
         self.gathered.extend_from_slice(COMMENT);
     }
 
-    pub(super) fn message(&mut self, id: Option<(u64, u64)>, bytes: Bytes) {
+    pub(super) fn message(&mut self, Event { id, bytes }: Event) {
         let out = &mut self.gathered;
         out.put_slice(b"event: message\n");
-        if let Some((stream, number)) = id {
+        if let Some(Position { stream, number }) = id {
             out.put_slice(format!("id: {stream}-{number}\n").as_bytes());
         }
         out.put_slice(b"data: ");
@@ -122,7 +128,7 @@ impl Events {
             let mut waits = false;
             while !self.ended && !waits && self.ready.is_empty() && self.gathered.len() < COPY {
                 match self.source.poll(context) {
-                    Poll::Ready(Some((id, bytes))) => self.message(id, bytes),
+                    Poll::Ready(Some(event)) => self.message(event),
                     Poll::Ready(None) => self.ended = true,
                     Poll::Pending => waits = true,
                 }
@@ -136,13 +142,14 @@ impl Events {
             if self.ended {
                 return Poll::Ready(None);
             }
-            if self.ear.poll(context).is_pending() {
-                return Poll::Pending;
-            }
+            let beat = self.ear.poll(context);
+            // After that, so that the beat which tells of `drain` cannot be missed.
             if self.source.is_endless() && self.shared.drain.is_cancelled() {
-                self.ended = true;
-            } else {
-                self.comment();
+                return Poll::Ready(None);
+            }
+            match beat {
+                Poll::Ready(()) => self.comment(),
+                Poll::Pending => return Poll::Pending,
             }
         }
     }

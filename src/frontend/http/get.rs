@@ -31,9 +31,10 @@ pub(super) fn session(
     server: Option<&str>,
     headers: &HeaderMap,
     id: Option<&str>,
-) -> Result<Arc<HttpSession>, Answer> {
-    let refuse =
-        |status, why: &str| Err(answer::refuse(status, id, ErrorCode::InvalidRequest, why));
+) -> Result<Arc<HttpSession>, Box<Answer>> {
+    let refuse = |status, why: &str| {
+        Err(Box::new(answer::refuse(status, id, ErrorCode::InvalidRequest, why)))
+    };
     if !headers.contains_key(head::SESSION_ID) {
         return refuse(StatusCode::BAD_REQUEST, "mcp-session-id is missing; initialize first");
     }
@@ -66,7 +67,7 @@ pub(super) async fn answer(
     }
     let session = match session(connection, principal, server, headers, None) {
         Ok(session) => session,
-        Err(answer) => return answer,
+        Err(answer) => return *answer,
     };
     if shared.drain.is_cancelled() {
         return route::draining();
@@ -153,6 +154,6 @@ pub(super) fn delete(
             connection.shared.http.sessions.close(&session);
             answer::empty(StatusCode::NO_CONTENT)
         }
-        Err(answer) => answer,
+        Err(answer) => *answer,
     }
 }

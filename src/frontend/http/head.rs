@@ -125,22 +125,22 @@ mod tests {
 
     #[test]
     fn accepted_types() {
-        let cases: &[(&[&'static str], (bool, bool, bool))] = &[
-            (&[], (true, true, false)),
-            (&["*/*"], (true, true, false)),
-            (&["application/json, text/event-stream"], (true, true, false)),
-            (&["application/json;q=1.0", "text/event-stream"], (true, true, false)),
-            (&["text/event-stream, application/json"], (true, true, true)),
-            (&["TEXT/event-stream;q=0.5,application/*"], (true, true, true)),
-            (&["application/json"], (true, false, false)),
-            (&["text/event-stream"], (false, true, true)),
-            (&["text/html, */*"], (true, true, false)),
-            (&["text/html"], (false, false, false)),
-            (&[""], (false, false, false)),
+        let cases = [
+            (vec![], true, true, false),
+            (vec!["*/*"], true, true, false),
+            (vec!["application/json, text/event-stream"], true, true, false),
+            (vec!["application/json;q=1.0", "text/event-stream"], true, true, false),
+            (vec!["text/event-stream, application/json"], true, true, true),
+            (vec!["TEXT/event-stream;q=0.5,application/*"], true, true, true),
+            (vec!["application/json"], true, false, false),
+            (vec!["text/event-stream"], false, true, true),
+            (vec!["text/html, */*"], true, true, false),
+            (vec!["text/html"], false, false, false),
+            (vec![""], false, false, false),
         ];
-        for (values, (json, events, events_first)) in cases {
-            let expected = Accept { json: *json, events: *events, events_first: *events_first };
-            assert_eq!(Accept::read(&headers(header::ACCEPT, values)), expected, "{values:?}");
+        for (values, json, events, events_first) in cases {
+            let expected = Accept { json, events, events_first };
+            assert_eq!(Accept::read(&headers(header::ACCEPT, &values)), expected, "{values:?}");
         }
     }
 

@@ -16,9 +16,10 @@ use hyper::{
 use super::{
     answer::{self, Answer},
     connection::Connection,
-    events::{Events, Source},
+    events::{Event, Events, Source},
     get,
     head::{self, Accept},
+    replay::Position,
     route,
     sessions::HttpSession,
 };
@@ -50,7 +51,7 @@ pub(super) async fn answer(
     }
     let body = match self::body(connection, &headers, body).await {
         Ok(body) => body,
-        Err(answer) => return answer,
+        Err(answer) => return *answer,
     };
     if batch::is_batch(&body) {
         return several(connection, principal, server, &headers, accept, &body).await;
@@ -75,7 +76,7 @@ pub(super) async fn answer(
     }
     match get::session(connection, principal, server, &headers, message.id()) {
         Ok(session) => one(&connection.shared, session, message, accept).await,
-        Err(answer) => answer,
+        Err(answer) => *answer,
     }
 }
 
@@ -154,7 +155,7 @@ async fn several(
     let shared = &connection.shared;
     let session = match get::session(connection, principal, server, headers, None) {
         Ok(session) => session,
-        Err(answer) => return answer,
+        Err(answer) => return *answer,
     };
     if !session.session.version().is_some_and(|version| version.has_batches()) {
         let why = "this session's protocol version has no batches";
@@ -272,7 +273,8 @@ fn events(
         events.prime(ticket.stream, mark);
     }
     for (number, bytes) in first {
-        events.message(Some((ticket.stream, number)), bytes);
+        let id = Some(Position { stream: ticket.stream, number });
+        events.message(Event { id, bytes });
     }
     answer::events(events)
 }
@@ -282,27 +284,22 @@ pub(super) async fn body(
     connection: &Connection,
     headers: &HeaderMap,
     body: Incoming,
-) -> Result<Bytes, Answer> {
+) -> Result<Bytes, Box<Answer>> {
+    let refuse = |status, why: &str| Err(Box::new(answer::problem(status, why)));
     if !head::is_json(headers) {
-        return Err(answer::problem(
-            StatusCode::UNSUPPORTED_MEDIA_TYPE,
-            "content-type must be application/json, without content-encoding",
-        ));
+        let why = "content-type must be application/json, without content-encoding";
+        return refuse(StatusCode::UNSUPPORTED_MEDIA_TYPE, why);
     }
     let limits = &connection.shared.limits;
     let body = collect(body, limits.message);
     match tokio::time::timeout(limits.body_time, body).await {
         Ok(Ok(body)) => Ok(body),
-        Ok(Err(Unread::TooLong)) => Err(answer::problem(
-            StatusCode::PAYLOAD_TOO_LARGE,
-            &format!("a message may have at most {} bytes", limits.message),
-        )),
-        Ok(Err(Unread::Broken)) => {
-            Err(answer::problem(StatusCode::BAD_REQUEST, "the body did not come whole"))
+        Ok(Err(Unread::TooLong)) => {
+            let why = format!("a message may have at most {} bytes", limits.message);
+            refuse(StatusCode::PAYLOAD_TOO_LARGE, &why)
         }
-        Err(_) => {
-            Err(answer::problem(StatusCode::REQUEST_TIMEOUT, "the body did not come in time"))
-        }
+        Ok(Err(Unread::Broken)) => refuse(StatusCode::BAD_REQUEST, "the body did not come whole"),
+        Err(_) => refuse(StatusCode::REQUEST_TIMEOUT, "the body did not come in time"),
     }
 }
 

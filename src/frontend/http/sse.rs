@@ -104,7 +104,7 @@ pub(super) async fn post(
     };
     let body = match post::body(connection, &headers, body).await {
         Ok(body) => body,
-        Err(answer) => return answer,
+        Err(answer) => return *answer,
     };
     let session = &client.session;
     if batch::is_batch(&body) && session.version().is_some_and(|version| version.has_batches()) {

@@ -234,8 +234,11 @@ fn enumerations() -> Value {
 
 /// Ends the reply's SSE stream before the reply is there (SEP-1699); the client fetches it with
 /// GET and Last-Event-ID. rmcp does not tell a handler which stream is its own: it is the newest
-/// one open, as the suite makes no other call meanwhile. Over stdio nothing is dropped.
+/// one open, as the suite makes no other call meanwhile. A child on stdio has no stream to drop:
+/// it takes longer than the suite listens (10 s), so that the client leaves the stream itself and
+/// whoever serves HTTP in front of us has to hand the reply over when it comes back.
 async fn reconnection(call: &Call) -> Outcome {
+    let mut pause = 11_000;
     let session = call.context.extensions.get::<Parts>();
     let session = session.and_then(|parts| parts.headers.get("mcp-session-id"));
     if let Some(id) = session.and_then(|id| id.to_str().ok()) {
@@ -244,12 +247,13 @@ async fn reconnection(call: &Call) -> Outcome {
             for stream in (0..64).rev() {
                 let retry = Some(Duration::from_millis(100));
                 if handle.close_sse_stream(stream, retry).await.is_ok() {
+                    pause = 100;
                     break;
                 }
             }
         }
     }
-    call.pause(100).await;
+    call.pause(pause).await;
     text("this reply came after its first stream was gone")
 }
 
