@@ -32,6 +32,8 @@ use crate::protocol::{
 const JUNK: u64 = 1000;
 /// What may wait for a child that does not read.
 const INPUT: Bounds = Bounds { messages: 16_384, bytes: 512 << 20 };
+/// Why reading ends where the child does.
+pub(super) const CLOSED: &str = "closed its output";
 /// Small lines are written together.
 const BATCH: usize = 64 * 1024;
 
@@ -321,7 +323,7 @@ pub(super) async fn read(
             buffer.reserve(BATCH.max(buffer.len()));
         }
         match pipe.read_buf(&mut buffer).await {
-            Ok(0) => return "closed its output".to_owned(),
+            Ok(0) => return CLOSED.to_owned(),
             Ok(_) => {}
             Err(error) => return format!("its output cannot be read: {error}"),
         }
