@@ -33,9 +33,10 @@ pub(super) async fn list(request: &Request<'_>, kind: Kind) -> Result<Answer, Fa
         if server.share == Share::Session {
             return own_child(request, server, kind).await;
         }
-        meet(session, server, kind).await?;
+        let what = format!("backend \"{name}\"");
+        request.while_starting(&what, meet(session, server, kind)).await?;
     } else {
-        ensure(session, &[kind]).await;
+        request.while_starting("backends", ensure(session, &[kind])).await;
     }
     let view = session.view();
     session.note_shown(kind, view.mark(kind));
