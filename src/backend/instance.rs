@@ -298,11 +298,12 @@ async fn handshake(link: &Link, params: &str, within: Duration) -> Result<Info, 
         capabilities: Value,
     }
     // The machine's deadline comes first; this one only bounds the wait.
-    let answer =
-        link.ask(method::INITIALIZE, params, within * 2).await.map_err(|error| match error {
+    let answer = link.ask_result(method::INITIALIZE, params, within * 2).await.map_err(
+        |error| match error {
             wire::AskError::Gone => None,
             error => Some(format!("initialize failed: {error}")),
-        })?;
+        },
+    )?;
     let raw = answer.result().unwrap_or("null");
     let result: Initialized = serde_json::from_str(raw)
         .map_err(|error| Some(format!("its answer to initialize cannot be read: {error}")))?;

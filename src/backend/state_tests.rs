@@ -1,3 +1,5 @@
+//! The life cycle, by table and by proptest.
+
 use proptest::prelude::*;
 
 use super::*;

@@ -176,7 +176,7 @@ impl Link {
         let _ = self.line(line.freeze());
     }
 
-    /// Asks on the gateway's own behalf. `params` is JSON text.
+    /// Asks on the gateway's own behalf; the answer may be an error. `params` is JSON text.
     pub async fn ask(
         &self,
         method: &str,
@@ -196,7 +196,17 @@ impl Link {
             return Err(AskError::Late { method: method.to_owned(), after: within });
         };
         let answer = answer.and_then(|answer| Message::parse(answer.bytes).ok());
-        let answer = answer.ok_or(AskError::Gone)?;
+        answer.ok_or(AskError::Gone)
+    }
+
+    /// Asks, and takes nothing but a result.
+    pub async fn ask_result(
+        &self,
+        method: &str,
+        params: &str,
+        within: Duration,
+    ) -> Result<Message, AskError> {
+        let answer = self.ask(method, params, within).await?;
         match answer.error() {
             Some((text, _)) => Err(AskError::Answered(text)),
             None => Ok(answer),

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    Gateway, Layer, Session,
+    Gateway, Layer, Session, call,
     catalog::{Kind, Listing, View},
     error::Failure,
     router::{Answer, Request},
@@ -35,6 +35,12 @@ pub(super) async fn list(request: &Request<'_>, kind: Kind) -> Result<Answer, Fa
         }
         let what = format!("backend \"{name}\"");
         request.while_starting(&what, meet(session, server, kind)).await?;
+        let listing =
+            session.gateway().catalog.get(&session.gateway().key(server, session.holder()), server);
+        if listing.is_some_and(|listing| !listing.has(kind.capability())) {
+            // It promised no such list; what it says to that is its own business.
+            return call::unknown(request).await;
+        }
     } else {
         request.while_starting("backends", ensure(session, &[kind])).await;
     }

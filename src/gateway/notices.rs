@@ -292,7 +292,7 @@ impl Gateway {
         let (name, within) = (instance.server().name.clone(), instance.server().timeouts.call);
         self.tracker.spawn(async move {
             let params = format!("{{\"level\":\"{}\"}}", level.as_str());
-            if let Err(error) = link.ask(method::SET_LEVEL, &params, within).await {
+            if let Err(error) = link.ask_result(method::SET_LEVEL, &params, within).await {
                 tracing::debug!(server = name, "{}: {error}", method::SET_LEVEL);
             }
         });

@@ -6,7 +6,8 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
+    time::{Duration, Instant},
 };
 
 use serde::Deserialize;
@@ -20,6 +21,8 @@ use crate::{
 
 /// Open questions of one session.
 const OPEN: usize = 64;
+/// How often open questions are looked after.
+const SWEEP: Duration = Duration::from_secs(1);
 /// URL elicitations whose end a session may still hear of.
 const ELICITATIONS: usize = 256;
 
@@ -38,6 +41,7 @@ struct Question {
     /// The backend's id and progress token, as JSON text.
     id: String,
     token: Option<String>,
+    until: Instant,
 }
 
 impl Questions {
@@ -46,7 +50,7 @@ impl Questions {
     }
 
     /// Takes a question and gives it a number, unless too many are open.
-    fn open(&self, link: &Arc<Link>, message: &Message) -> Option<u64> {
+    fn open(&self, link: &Arc<Link>, message: &Message, until: Instant) -> Option<u64> {
         let mut state = self.state();
         if state.open.len() >= OPEN {
             return None;
@@ -57,6 +61,7 @@ impl Questions {
             link: Arc::clone(link),
             id: message.id()?.to_owned(),
             token: message.progress_token().map(str::to_owned),
+            until,
         };
         state.open.insert(number, question);
         Some(number)
@@ -101,6 +106,17 @@ impl Questions {
             state.open.remove(number);
         }
         gone
+    }
+
+    /// Those that have waited too long, by link and the backend's id.
+    fn expired(&self, now: Instant) -> Vec<(Arc<Link>, String)> {
+        let state = self.state();
+        let late = state.open.values().filter(|question| question.until <= now);
+        late.map(|question| (Arc::clone(&question.link), question.id.clone())).collect()
+    }
+
+    fn none(&self) -> bool {
+        self.state().open.is_empty()
     }
 
     fn note_elicitation(&self, id: &str) {
@@ -153,25 +169,57 @@ impl Gateway {
             link.refuse(id, ErrorCode::MethodNotFound, &why);
             return;
         }
-        let stream = link.newest_of(session.serial()).or_else(|| session.general());
-        let Some(stream) = stream else {
-            link.refuse(id, ErrorCode::Internal, "the client listens nowhere for a question now");
-            return;
-        };
         if let Ok(Elicitation { id: Some(id), .. }) = message.params() {
             session.questions.note_elicitation(&id);
         }
-        let Some(number) = session.questions.open(link, message) else {
+        let until = Instant::now() + from.server().timeouts.max_call;
+        let Some(number) = session.questions.open(link, message, until) else {
             let text = format!("{OPEN} questions to this client are open");
             link.refuse(id, ErrorCode::Internal, &text);
             return;
         };
         let number_text = number.to_string();
         let question = message.edit().id(number_text.clone()).progress_token(number_text).finish();
-        if stream.notify(question).is_err() {
-            session.questions.withdraw(link, Some(id));
-            link.refuse(id, ErrorCode::Internal, "the client has gone");
+        match link.newest_of(session.serial()) {
+            Some(stream) if stream.notify(question.clone()).is_ok() => {}
+            // A client of HTTP may open its stream for such questions a little later.
+            _ => session.tell(question),
         }
+        self.watch_questions();
+    }
+
+    /// No question waits for ever. One task looks after all of them, while there are any.
+    fn watch_questions(&self) {
+        if self.watching.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        let gateway = self.me();
+        self.tracker.spawn(async move {
+            loop {
+                tokio::time::sleep(SWEEP).await;
+                let Some(gateway) = gateway.upgrade() else { return };
+                let sessions: Vec<Arc<Session>> = gateway.sessions().values().cloned().collect();
+                let now = Instant::now();
+                for session in &sessions {
+                    for (link, id) in session.questions.expired(now) {
+                        gateway.withdrawn(&link, Some(&id), None);
+                        link.refuse(
+                            &id,
+                            ErrorCode::Internal,
+                            "the client gave no answer in time (timeouts.max_call)",
+                        );
+                    }
+                }
+                let quiet = || gateway.sessions().values().all(|session| session.questions.none());
+                if quiet() {
+                    gateway.watching.store(false, Ordering::SeqCst);
+                    // A question that came in between has found somebody watching.
+                    if quiet() || gateway.watching.swap(true, Ordering::SeqCst) {
+                        return;
+                    }
+                }
+            }
+        });
     }
 
     /// Whose question it is.
@@ -202,7 +250,7 @@ impl Gateway {
                     None => json!({
                         "jsonrpc": "2.0",
                         "method": method::CANCELLED,
-                        "params": {"requestId": serde_json::from_str::<Value>(&number).unwrap_or_default(), "reason": "the backend has ended"},
+                        "params": {"requestId": serde_json::from_str::<Value>(&number).unwrap_or_default(), "reason": "no answer is needed any more"},
                     })
                     .to_string()
                     .into(),

@@ -70,7 +70,7 @@ struct Flight {
 /// Why a request in flight is not waited for any longer.
 pub(super) enum Stop {
     /// The client's own words; it wants no answer.
-    Cancelled(Message),
+    Cancelled(Box<Message>),
     /// The gateway ends; the client is told.
     Draining,
 }
@@ -199,7 +199,7 @@ impl Session {
             tokio::select! {
                 biased;
                 stopped = stop => match stopped {
-                    Ok(Stop::Cancelled(words)) => { request.cancel(words); None }
+                    Ok(Stop::Cancelled(words)) => { request.cancel(*words); None }
                     Ok(Stop::Draining) => Some(Err(Failure::ShuttingDown)),
                     // The session is closed; nobody listens.
                     Err(_) => None,
@@ -226,7 +226,7 @@ impl Session {
                 let flight = message.request_id().and_then(|id| self.state().in_flight.remove(id));
                 if let Some(flight) = flight {
                     self.state().bytes -= flight.bytes;
-                    let _ = flight.stop.send(Stop::Cancelled(message));
+                    let _ = flight.stop.send(Stop::Cancelled(Box::new(message)));
                 }
             }
             method::INITIALIZED => {}
@@ -279,11 +279,6 @@ impl Session {
             state.backlog.pop_front();
         }
         state.backlog.push_back(bytes);
-    }
-
-    /// The stream for what concerns unsolicited questions, if one is attached.
-    pub(super) fn general(&self) -> Option<stream::Sender> {
-        self.state().general.clone().filter(|general| !general.is_closed())
     }
 
     /// Ends the session: what is in flight is cancelled, what was started for it alone stops.

@@ -3,11 +3,12 @@
 //! A task lives as long as its instance and no longer.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -29,8 +30,14 @@ const TASKS: usize = 10_000;
 const TTL: Duration = Duration::from_secs(3600);
 const PAGES: usize = 20;
 
+/// Statuses that came before the answer that makes their task known.
+const EARLY: usize = 64;
+
 #[derive(Default)]
-pub(super) struct Tasks(Mutex<HashMap<(String, String), Known>>);
+pub(super) struct Tasks {
+    known: Mutex<HashMap<(String, String), Known>>,
+    early: Mutex<VecDeque<(InstanceKey, String, Bytes)>>,
+}
 
 struct Known {
     instance: InstanceKey,
@@ -54,7 +61,28 @@ struct Task {
 
 impl Tasks {
     fn all(&self) -> MutexGuard<'_, HashMap<(String, String), Known>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn early(&self) -> MutexGuard<'_, VecDeque<(InstanceKey, String, Bytes)>> {
+        self.early.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps a status until its task is known.
+    fn keep(&self, instance: &InstanceKey, id: &str, bytes: Bytes) {
+        let mut early = self.early();
+        if early.len() == EARLY {
+            early.pop_front();
+        }
+        early.push_back((instance.clone(), id.to_owned(), bytes));
+    }
+
+    fn take_early(&self, instance: &InstanceKey, id: &str) -> Vec<Bytes> {
+        let mut early = self.early();
+        let (mine, others): (Vec<_>, Vec<_>) =
+            early.drain(..).partition(|(at, known, _)| at == instance && known == id);
+        early.extend(others);
+        mine.into_iter().map(|(_, _, bytes)| bytes).collect()
     }
 
     /// The backend that a principal's task is at.
@@ -94,6 +122,7 @@ impl Tasks {
     }
 
     pub(super) fn forget_instance(&self, key: &InstanceKey) {
+        self.early().retain(|(instance, _, _)| instance != key);
         self.drop_where(|task| task.instance == *key);
     }
 
@@ -120,6 +149,7 @@ impl Gateway {
             tracing::warn!("{TASKS} tasks are remembered, and no more");
             return;
         }
+        let id = task.id.clone();
         let known = Known {
             instance: lease.instance().key().clone(),
             session: session.serial(),
@@ -127,6 +157,10 @@ impl Gateway {
             lease: held,
         };
         all.insert((session.principal().key(), task.id), known);
+        drop(all);
+        for status in self.tasks.take_early(lease.instance().key(), &id) {
+            session.tell(status);
+        }
     }
 
     pub(super) fn task_status(&self, from: &Instance, link: &Link, message: &Message) {
@@ -136,9 +170,13 @@ impl Gateway {
             status: String,
         }
         let Some(id) = message.task_id() else { return };
-        let session = self.tasks.session(from.key(), &id).and_then(|serial| self.session(serial));
-        if let Some(session) = session {
-            let bytes = message.edit().finish();
+        let known = self.tasks.session(from.key(), &id);
+        let bytes = message.edit().finish();
+        // The first status often comes before the answer that says which task it is about.
+        let session = known.or_else(|| link.only_session()).and_then(|serial| self.session(serial));
+        if session.is_none() && known.is_none() {
+            self.tasks.keep(from.key(), &id, bytes);
+        } else if let Some(session) = session {
             match link.newest_of(session.serial()) {
                 Some(stream) if stream.notify(bytes.clone()).is_ok() => {}
                 _ => session.tell(bytes),
@@ -199,6 +237,7 @@ pub(super) async fn list(request: &Request<'_>) -> Result<Answer, Failure> {
     let mut servers: Vec<Arc<str>> = mine.iter().map(|(_, server)| Arc::clone(server)).collect();
     servers.sort();
     servers.dedup();
+    let alone = servers.len() == 1;
     let mut found = Vec::new();
     for server in servers {
         if matches!(session.layer(), Layer::Server(name) if **name != *server) {
@@ -211,16 +250,21 @@ pub(super) async fn list(request: &Request<'_>) -> Result<Answer, Failure> {
             let params =
                 if cursor.is_null() { "{}".into() } else { format!("{{\"cursor\":{cursor}}}") };
             let within = gateway.server(&server).map_or(TTL, |server| server.timeouts.call);
-            let answer = link.ask(method::TASKS_LIST, &params, within).await;
+            let answer = link.ask_result(method::TASKS_LIST, &params, within).await;
             let answer = answer.map_err(|error| notices::backend(&server, &error))?;
             let result = answer.result().unwrap_or("{}");
-            for raw in array_member(result, "tasks").unwrap_or_default() {
+            let all = array_member(result, "tasks").unwrap_or_default();
+            let own = |raw: &&&str| {
                 let id = crate::protocol::string_member(raw, "taskId").unwrap_or_default();
-                if mine.iter().any(|(known, at)| *known == id && *at == server) {
-                    found.push(raw.to_owned());
-                }
+                mine.iter().any(|(known, at)| *known == id && *at == server)
+            };
+            let kept: Vec<String> = all.iter().filter(own).map(|raw| (*raw).to_owned()).collect();
+            let next = crate::protocol::string_member(result, "nextCursor");
+            if alone && next.is_none() && found.is_empty() && kept.len() == all.len() {
+                return Ok(Answer::Message(answer.edit().id(request.id()).finish()));
             }
-            match crate::protocol::string_member(result, "nextCursor") {
+            found.extend(kept);
+            match next {
                 Some(next) => cursor = next.into_owned().into(),
                 None => break,
             }

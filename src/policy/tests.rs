@@ -1,3 +1,5 @@
+//! Who may see and call what, by table.
+
 use super::*;
 use crate::config::{Loaded, Mode, Problems, load};
 

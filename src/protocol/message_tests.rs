@@ -1,3 +1,5 @@
+//! Envelopes: what is read of them, and what an edit leaves alone.
+
 use super::*;
 
 fn parse(text: &str) -> Message {

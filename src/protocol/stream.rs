@@ -208,6 +208,8 @@ fn wake_all(mut state: MutexGuard<'_, State>) {
 
 #[cfg(test)]
 mod tests {
+    use tokio_util::task::TaskTracker;
+
     use super::*;
 
     fn message(len: usize) -> Outgoing {
@@ -255,7 +257,7 @@ mod tests {
     async fn a_sender_hears_that_the_reader_is_gone() {
         let (tx, rx) = stream(Bounds::REQUEST);
         let watcher = tx.clone();
-        let waits = tokio::spawn(async move { watcher.closed().await });
+        let waits = TaskTracker::new().spawn(async move { watcher.closed().await });
         tokio::task::yield_now().await;
         drop(rx);
         waits.await.unwrap();

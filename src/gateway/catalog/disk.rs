@@ -100,7 +100,7 @@ impl Disk {
 fn file(server: &Server, listing: &Listing) -> Option<File> {
     // One holder's resources may be another's secrets; names of tools are not.
     let all = server.share == Share::All;
-    let kept = |kind| listing.list(kind).and_then(|list| saved(list));
+    let kept = |kind| listing.list(kind).and_then(saved);
     Some(File {
         format: FORMAT,
         server: server.name.clone(),

@@ -136,7 +136,7 @@ pub(crate) async fn fetch(link: &Link, kind: Kind, within: Duration) -> Result<L
             None => "{}".to_owned(),
             Some(cursor) => format!("{{\"cursor\":{}}}", serde_json::Value::from(cursor.as_str())),
         };
-        let answer = link.ask(kind.method(), &params, within).await?;
+        let answer = link.ask_result(kind.method(), &params, within).await?;
         let result = answer.result().unwrap_or("{}");
         for raw in array_member(result, kind.member()).unwrap_or_default() {
             bytes += raw.len();
