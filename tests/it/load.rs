@@ -90,6 +90,22 @@ fn connections(pid: i32) -> usize {
 }
 
 #[test]
+fn large_messages_both_ways_at_once_never_wait_for_each_other() {
+    // One request at a time, and it reads nothing while it writes.
+    let world = World::with(&example("e", "echo", "", ""));
+    let daemon = world.serve();
+    let mut client = daemon.unix();
+    let text = "0123456789abcdef".repeat(1 << 16);
+    let nonce = |n: usize| format!("{n}:{text}");
+    let ids: Vec<u64> =
+        (0..64).map(|n| client.start_call("e_echo", json!({"text": nonce(n)}))).collect();
+    for (n, id) in ids.into_iter().enumerate() {
+        let answer = client.response(id).json();
+        assert!(answer["result"]["content"][0]["text"] == nonce(n).as_str(), "{n}");
+    }
+}
+
+#[test]
 #[ignore = "soak"]
 fn twenty_thousand_sessions_leave_nothing_behind() {
     let world = World::with(&example("e", "echo", "", ""));
