@@ -22,7 +22,7 @@ use super::{
     Host, InstanceKey, Lease, Link,
     state::{Action, Event, Machine, Phase, Times},
     stderr::{self, Tail},
-    wire::{self, Info},
+    wire::{self, CLOSED, Info},
 };
 use crate::{
     config::Server,
@@ -208,7 +208,6 @@ impl Instance {
         let opening = host.opening(&self);
         let mut handshake = pin!(handshake(&link, &opening.params, self.server.timeouts.start));
         let (mut opening, mut reading, mut turn) = (true, true, turn);
-        let mut complaint = None;
         let ended = loop {
             let deadline = self.arm();
             tokio::select! {
@@ -229,11 +228,14 @@ impl Instance {
                 }
                 why = &mut reader, if reading => {
                     reading = false;
-                    let why = why.unwrap_or_else(|error| format!("its reader failed: {error}"));
-                    complaint = Some(why.clone());
+                    let reason = why.unwrap_or_else(|error| format!("its reader failed: {error}"));
                     // A child that closes its output is about to end; its status says more.
-                    let _ = tokio::time::timeout(LAST_WORDS, child.wait()).await;
-                    self.on(Event::Failed { reason: why });
+                    if reason == CLOSED
+                        && let Ok(status) = tokio::time::timeout(LAST_WORDS, child.wait()).await
+                    {
+                        break exit_text(status);
+                    }
+                    self.on(Event::Failed { reason });
                 }
                 () = sleep_until(deadline) => match self.on(Event::Tick) {
                     Action::Terminate => child.terminate(),
@@ -251,22 +253,16 @@ impl Instance {
         if tokio::time::timeout(LAST_WORDS, &mut errors).await.is_err() {
             errors.abort();
         }
-        self.end(&link, &*host, &ended, complaint);
+        self.end(&link, &*host, &ended);
     }
 
-    fn end(
-        self: &Arc<Self>,
-        link: &Arc<Link>,
-        host: &dyn Host,
-        ended: &str,
-        complaint: Option<String>,
-    ) {
+    fn end(self: &Arc<Self>, link: &Arc<Link>, host: &dyn Host, ended: &str) {
         self.pid.store(0, Ordering::Relaxed);
+        let complaint = self.trouble().1;
+        let wanted = self.phase() == Phase::Stopping && complaint.is_none();
         let mut reason = match complaint {
-            Some(complaint) if complaint != "closed its output" => {
-                format!("{complaint}; then {ended}")
-            }
-            _ => ended.to_owned(),
+            Some(complaint) => format!("{complaint}; then {ended}"),
+            None => ended.to_owned(),
         };
         let last = self.tail.last(3);
         if !last.is_empty() {
@@ -275,7 +271,6 @@ impl Instance {
         }
         link.end(&format!("backend \"{}\" ended before it answered: {reason}", self.server.name));
         self.link.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let wanted = self.phase() == Phase::Stopping && self.trouble().1.is_none();
         if wanted {
             tracing::info!(server = self.server_name(), "stopped ({ended})");
         } else {
@@ -303,11 +298,12 @@ async fn handshake(link: &Link, params: &str, within: Duration) -> Result<Info, 
         capabilities: Value,
     }
     // The machine's deadline comes first; this one only bounds the wait.
-    let answer =
-        link.ask_result(method::INITIALIZE, params, within * 2).await.map_err(|error| match error {
+    let answer = link.ask_result(method::INITIALIZE, params, within * 2).await.map_err(
+        |error| match error {
             wire::AskError::Gone => None,
             error => Some(format!("initialize failed: {error}")),
-        })?;
+        },
+    )?;
     let raw = answer.result().unwrap_or("null");
     let result: Initialized = serde_json::from_str(raw)
         .map_err(|error| Some(format!("its answer to initialize cannot be read: {error}")))?;

@@ -32,7 +32,8 @@ pub enum Event {
     Ready,
     /// The child cannot be started, or the handshake failed. The child may still run.
     Failed { reason: String },
-    /// The child has ended (or never was).
+    /// The child has ended (or never was). `reason` tells the whole story, with why it was
+    /// stopped.
     Exited { reason: String, jitter: f64 },
     /// Finish the calls in flight until `grace` is over, then stop.
     Drain { grace: Duration },
@@ -231,8 +232,9 @@ impl Machine {
     fn exited(&mut self, now: Instant, reason: String, jitter: f64) {
         let next = match std::mem::replace(&mut self.state, State::Stopped) {
             State::Stopping { failed: None, .. } => None,
-            State::Stopping { failed: Some(why), .. } => Some((why, self.failures + 1)),
-            State::Starting { .. } => Some((reason, self.failures + 1)),
+            State::Stopping { failed: Some(_), .. } | State::Starting { .. } => {
+                Some((reason, self.failures + 1))
+            }
             // One crash of a child that served well is answered by a start at the next call; a
             // child that keeps crashing young is left alone.
             State::Ready { since, .. } if now.duration_since(since) >= STEADY => Some((reason, 0)),

@@ -81,8 +81,8 @@ fn a_late_start_is_stopped_and_told() {
     assert_eq!(machine.on(t + seconds(59.0), Event::Tick), Action::Nothing);
     assert_eq!(machine.on(t + seconds(60.0), Event::Tick), Action::CloseStdin);
     assert_eq!(machine.trouble(), Some("not ready within 60 s (timeouts.start)"));
-    machine.on(t + seconds(61.0), exited("signal 15"));
-    assert_eq!(machine.trouble(), Some("not ready within 60 s (timeouts.start)"));
+    machine.on(t + seconds(61.0), exited("not ready; then signal 15"));
+    assert_eq!(machine.trouble(), Some("not ready; then signal 15"));
     assert_eq!(machine.phase(), Phase::Backoff);
 }
 

@@ -83,8 +83,8 @@ pub enum AcquireError {
     Unknown(Arc<str>),
     #[error("backend \"{server}\" does not start: {reason}{}", retry(*failures, *again))]
     Down { server: Arc<str>, reason: String, failures: u32, again: Duration },
-    #[error("backend \"{server}\" was not ready in time")]
-    NotReady { server: Arc<str> },
+    #[error("backend \"{server}\" is not ready yet (timeouts.start is {} s)", start.as_secs_f32())]
+    NotReady { server: Arc<str>, start: Duration },
     #[error(
         "backend \"{server}\" is busy: {calls} calls in flight (limits.calls), and none ended in time"
     )]
@@ -185,6 +185,8 @@ impl Supervisor {
     ) -> Result<Lease, AcquireError> {
         let server = permit.server();
         let instance = self.instance(server, holder)?;
+        let start = instance.server().timeouts.start;
+        let not_ready = || AcquireError::NotReady { server: Arc::clone(server), start };
         let mut waited = false;
         loop {
             let mut changes = instance.changes();
@@ -193,7 +195,7 @@ impl Supervisor {
                 Action::Grant => {
                     let Some(link) = instance.link() else {
                         instance.on(Event::Release);
-                        return Err(AcquireError::NotReady { server: Arc::clone(server) });
+                        return Err(not_ready());
                     };
                     return slot(Lease::new(instance, link), deadline).await;
                 }
@@ -211,9 +213,17 @@ impl Supervisor {
                 _ => {}
             }
             waited = true;
+            let was = instance.phase();
             let change = tokio::time::timeout_at(deadline.into(), changes.changed()).await;
             if !matches!(change, Ok(Ok(()))) {
-                return Err(AcquireError::NotReady { server: Arc::clone(server) });
+                return Err(not_ready());
+            }
+            // Who has waited for a start that failed need not wait for its end as well.
+            if (was, instance.phase()) == (Phase::Starting, Phase::Stopping)
+                && let (_, Some(reason)) = instance.trouble()
+            {
+                let (server, again) = (Arc::clone(server), Duration::ZERO);
+                return Err(AcquireError::Down { server, reason, failures: 0, again });
             }
         }
     }

@@ -32,6 +32,8 @@ use crate::protocol::{
 const JUNK: u64 = 1000;
 /// What may wait for a child that does not read.
 const INPUT: Bounds = Bounds { messages: 16_384, bytes: 512 << 20 };
+/// Why reading ends where the child does.
+pub(super) const CLOSED: &str = "closed its output";
 /// Small lines are written together.
 const BATCH: usize = 64 * 1024;
 
@@ -175,11 +177,18 @@ impl Link {
     }
 
     /// Asks on the gateway's own behalf; the answer may be an error. `params` is JSON text.
-    pub async fn ask(&self, method: &str, params: &str, within: Duration) -> Result<Message, AskError> {
+    pub async fn ask(
+        &self,
+        method: &str,
+        params: &str,
+        within: Duration,
+    ) -> Result<Message, AskError> {
         let (reply, mut answers) = stream(Bounds::REQUEST);
         let call = Call { id: "0".into(), token: None, session: 0, reply };
-        let text = format!("{{\"jsonrpc\":\"2.0\",\"id\":0,\"method\":\"{method}\",\"params\":{params}}}");
-        let request = Message::parse(text.into()).map_err(|why| AskError::Answered(why.to_string()))?;
+        let text =
+            format!("{{\"jsonrpc\":\"2.0\",\"id\":0,\"method\":\"{method}\",\"params\":{params}}}");
+        let request =
+            Message::parse(text.into()).map_err(|why| AskError::Answered(why.to_string()))?;
         let id = self.request(&request, None, call).map_err(|_| AskError::Gone)?;
         let answer = tokio::time::timeout(within, answers.recv()).await;
         let Ok(answer) = answer else {
@@ -191,7 +200,12 @@ impl Link {
     }
 
     /// Asks, and takes nothing but a result.
-    pub async fn ask_result(&self, method: &str, params: &str, within: Duration) -> Result<Message, AskError> {
+    pub async fn ask_result(
+        &self,
+        method: &str,
+        params: &str,
+        within: Duration,
+    ) -> Result<Message, AskError> {
         let answer = self.ask(method, params, within).await?;
         match answer.error() {
             Some((text, _)) => Err(AskError::Answered(text)),
@@ -309,7 +323,7 @@ pub(super) async fn read(
             buffer.reserve(BATCH.max(buffer.len()));
         }
         match pipe.read_buf(&mut buffer).await {
-            Ok(0) => return "closed its output".to_owned(),
+            Ok(0) => return CLOSED.to_owned(),
             Ok(_) => {}
             Err(error) => return format!("its output cannot be read: {error}"),
         }

@@ -34,7 +34,8 @@ pub(super) async fn list(request: &Request<'_>, kind: Kind) -> Result<Answer, Fa
             return own_child(request, server, kind).await;
         }
         meet(session, server, kind).await?;
-        let listing = session.gateway().catalog.get(&session.gateway().key(server, session.holder()), server);
+        let listing =
+            session.gateway().catalog.get(&session.gateway().key(server, session.holder()), server);
         if listing.is_some_and(|listing| !listing.has(kind.capability())) {
             // It promised no such list; what it says to that is its own business.
             return call::unknown(request).await;

@@ -90,6 +90,8 @@ pub struct Gateway {
     tracker: TaskTracker,
     began: Instant,
     draining: AtomicBool,
+    /// A task looks after open questions.
+    watching: AtomicBool,
 }
 
 impl Gateway {
@@ -113,6 +115,7 @@ impl Gateway {
             tracker,
             began: Instant::now(),
             draining: AtomicBool::new(false),
+            watching: AtomicBool::new(false),
             supervisor,
         });
         let host: Weak<dyn Host> = Arc::downgrade(&gateway) as Weak<dyn Host>;

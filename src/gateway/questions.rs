@@ -6,8 +6,8 @@
 
 use std::{
     collections::{BTreeMap, HashSet},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::Ordering},
+    time::{Duration, Instant},
 };
 
 use serde::Deserialize;
@@ -21,6 +21,8 @@ use crate::{
 
 /// Open questions of one session.
 const OPEN: usize = 64;
+/// How often open questions are looked after.
+const SWEEP: Duration = Duration::from_secs(1);
 /// URL elicitations whose end a session may still hear of.
 const ELICITATIONS: usize = 256;
 
@@ -39,6 +41,7 @@ struct Question {
     /// The backend's id and progress token, as JSON text.
     id: String,
     token: Option<String>,
+    until: Instant,
 }
 
 impl Questions {
@@ -47,7 +50,7 @@ impl Questions {
     }
 
     /// Takes a question and gives it a number, unless too many are open.
-    fn open(&self, link: &Arc<Link>, message: &Message) -> Option<u64> {
+    fn open(&self, link: &Arc<Link>, message: &Message, until: Instant) -> Option<u64> {
         let mut state = self.state();
         if state.open.len() >= OPEN {
             return None;
@@ -58,6 +61,7 @@ impl Questions {
             link: Arc::clone(link),
             id: message.id()?.to_owned(),
             token: message.progress_token().map(str::to_owned),
+            until,
         };
         state.open.insert(number, question);
         Some(number)
@@ -104,9 +108,15 @@ impl Questions {
         gone
     }
 
-    fn open_with(&self, link: &Arc<Link>, id: &str) -> bool {
+    /// Those that have waited too long, by link and the backend's id.
+    fn expired(&self, now: Instant) -> Vec<(Arc<Link>, String)> {
         let state = self.state();
-        state.open.values().any(|question| Arc::ptr_eq(&question.link, link) && question.id == id)
+        let late = state.open.values().filter(|question| question.until <= now);
+        late.map(|question| (Arc::clone(&question.link), question.id.clone())).collect()
+    }
+
+    fn none(&self) -> bool {
+        self.state().open.is_empty()
     }
 
     fn note_elicitation(&self, id: &str) {
@@ -162,7 +172,8 @@ impl Gateway {
         if let Ok(Elicitation { id: Some(id), .. }) = message.params() {
             session.questions.note_elicitation(&id);
         }
-        let Some(number) = session.questions.open(link, message) else {
+        let until = Instant::now() + from.server().timeouts.max_call;
+        let Some(number) = session.questions.open(link, message, until) else {
             let text = format!("{OPEN} questions to this client are open");
             link.refuse(id, ErrorCode::Internal, &text);
             return;
@@ -174,24 +185,39 @@ impl Gateway {
             // A client of HTTP may open its stream for such questions a little later.
             _ => session.tell(question),
         }
-        self.expire(&session, link, id, from.server().timeouts.max_call);
+        self.watch_questions();
     }
 
-    /// No question waits for ever.
-    fn expire(&self, session: &Arc<Session>, link: &Arc<Link>, id: &str, after: Duration) {
-        let (gateway, session) = (self.me(), Arc::downgrade(session));
-        let (link, id) = (Arc::downgrade(link), id.to_owned());
+    /// No question waits for ever. One task looks after all of them, while there are any.
+    fn watch_questions(&self) {
+        if self.watching.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        let gateway = self.me();
         self.tracker.spawn(async move {
-            tokio::time::sleep(after).await;
-            let (Some(gateway), Some(session), Some(link)) =
-                (gateway.upgrade(), session.upgrade(), link.upgrade())
-            else {
-                return;
-            };
-            if session.questions.open_with(&link, &id) {
-                gateway.withdrawn(&link, Some(&id), None);
-                let text = format!("the client gave no answer within {} s", after.as_secs_f32());
-                link.refuse(&id, ErrorCode::Internal, &text);
+            loop {
+                tokio::time::sleep(SWEEP).await;
+                let Some(gateway) = gateway.upgrade() else { return };
+                let sessions: Vec<Arc<Session>> = gateway.sessions().values().cloned().collect();
+                let now = Instant::now();
+                for session in &sessions {
+                    for (link, id) in session.questions.expired(now) {
+                        gateway.withdrawn(&link, Some(&id), None);
+                        link.refuse(
+                            &id,
+                            ErrorCode::Internal,
+                            "the client gave no answer in time (timeouts.max_call)",
+                        );
+                    }
+                }
+                let quiet = || gateway.sessions().values().all(|session| session.questions.none());
+                if quiet() {
+                    gateway.watching.store(false, Ordering::SeqCst);
+                    // A question that came in between has found somebody watching.
+                    if quiet() || gateway.watching.swap(true, Ordering::SeqCst) {
+                        return;
+                    }
+                }
             }
         });
     }

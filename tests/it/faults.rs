@@ -1,0 +1,6 @@
+//! Backends and clients that misbehave: the others notice nothing, and who is concerned is told.
+
+mod calls;
+mod clients;
+mod ends;
+mod starts;

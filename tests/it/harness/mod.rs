@@ -1,0 +1,211 @@
+//! A world for one test: a temp folder, a config in it, the real binary, and clients of it.
+//!
+//! Everything that is started has the folder as its `HOME`, backends too, since that is one of the
+//! six variables they inherit. So a test can see what it left behind, and dropping the [`World`]
+//! ends it. Nothing waits without a deadline.
+
+mod framed;
+mod http;
+mod message;
+mod process;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+    sync::OnceLock,
+    time::{Duration, Instant},
+};
+
+use nix::{sys::signal::Signal, unistd::Pid};
+use tempfile::TempDir;
+
+pub use framed::Framed;
+pub use http::Http;
+pub use message::Client;
+pub use process::{Daemon, Running};
+
+/// No wait of a test is longer.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+const GATEWAY: &str = env!("CARGO_BIN_EXE_mcp-gateway");
+
+/// The words of `name: {command: …}` for `faulty.py MODE [ARGUMENT…]` with more keys.
+pub fn faulty(name: &str, mode: &str, keys: &str) -> String {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/backends/faulty.py");
+    let mode: Vec<String> = mode.split(' ').map(|word| format!("{word:?}")).collect();
+    let keys = if keys.is_empty() { String::new() } else { format!(", {keys}") };
+    let mode = mode.join(", ");
+    format!("  {name}: {{command: {}, args: [-S, -E, {script}, {mode}]{keys}}}\n", python())
+}
+
+/// One of our cargo examples as a backend.
+pub fn example(name: &str, program: &str, args: &str, keys: &str) -> String {
+    let path = Path::new(GATEWAY).with_file_name("examples").join(program);
+    assert!(path.exists(), "{} is missing: cargo build --examples", path.display());
+    let keys = if keys.is_empty() { String::new() } else { format!(", {keys}") };
+    format!("  {name}: {{command: {}, args: [{args}]{keys}}}\n", path.display())
+}
+
+/// The interpreter itself: a shim would start three processes, and look into `HOME`.
+pub fn python() -> &'static str {
+    static PYTHON: OnceLock<String> = OnceLock::new();
+    PYTHON.get_or_init(|| {
+        let said =
+            Command::new("python3").args(["-c", "import sys; print(sys.executable)"]).output();
+        String::from_utf8(said.expect("python3 is needed").stdout).unwrap().trim().to_owned()
+    })
+}
+
+/// Asks again and again until there is an answer.
+pub fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let until = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(Instant::now() < until, "waited {PATIENCE:?} in vain: {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+pub struct World {
+    folder: TempDir,
+    env: Vec<(String, String)>,
+}
+
+impl World {
+    /// A world whose config has these lines under `servers:`.
+    pub fn with(servers: &str) -> Self {
+        Self::new(&format!("servers:\n{servers}"))
+    }
+
+    /// A world with this config; `{DIR}` in it is the world's folder.
+    pub fn new(config: &str) -> Self {
+        let folder = TempDir::with_prefix("mcp-gateway-it-").unwrap();
+        let world = World { folder, env: Vec::new() };
+        world.write("gateway.yaml", &config.replace("{DIR}", &world.folder().to_string_lossy()));
+        world
+    }
+
+    pub fn env(mut self, name: &str, value: &str) -> Self {
+        self.env.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder().join(name)
+    }
+
+    pub fn write(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.path(name);
+        fs::write(&path, text).unwrap();
+        path
+    }
+
+    pub fn read(&self, name: &str) -> String {
+        fs::read_to_string(self.path(name)).unwrap_or_default()
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(GATEWAY);
+        command
+            .args(args)
+            .current_dir(self.folder())
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .env("HOME", self.folder())
+            .env("MCP_GATEWAY_CACHE", self.path("cache"))
+            .envs(self.env.iter().map(|(name, value)| (name, value)));
+        command
+    }
+
+    /// Runs a verb to its end.
+    pub fn run(&self, args: &[&str]) -> Output {
+        self.command(args).stdin(Stdio::null()).output().unwrap()
+    }
+
+    /// `mcp-gateway stdio`, not yet initialized.
+    pub fn raw_stdio(&self, args: &[&str]) -> Framed {
+        let mut running = Running::start(self.command(&[&["stdio"], args].concat()));
+        let (input, output) = (running.stdin(), running.stdout());
+        Framed::new(input, output, Some(running))
+    }
+
+    /// A session over stdio.
+    pub fn stdio(&self) -> Framed {
+        self.raw_stdio(&[]).opened()
+    }
+
+    /// A session over stdio with one backend under its own names.
+    pub fn stdio_with(&self, server: &str) -> Framed {
+        self.raw_stdio(&["--server", server]).opened()
+    }
+
+    /// `mcp-gateway serve` on a free port and on a Unix socket.
+    pub fn serve(&self) -> Daemon {
+        self.serve_with(&[])
+    }
+
+    pub fn serve_with(&self, args: &[&str]) -> Daemon {
+        let socket = self.path("socket");
+        let given = ["serve", "--port", "0", "--socket", socket.to_str().unwrap()];
+        let running = Running::start(self.command(&[&given, args].concat()));
+        Daemon::new(running, socket)
+    }
+
+    /// What runs of the backends: pid and command line.
+    pub fn children(&self) -> Vec<(i32, String)> {
+        let all = process::with_home(self.folder()).into_iter();
+        all.filter(|(_, words)| !words.starts_with(GATEWAY)).collect()
+    }
+
+    /// The one backend process there is.
+    pub fn child(&self) -> i32 {
+        let children = self.children();
+        assert_eq!(children.len(), 1, "{children:?}");
+        children[0].0
+    }
+
+    /// Waits until nothing that was started in this world runs.
+    pub fn assert_empty(&self) {
+        let mut left = Vec::new();
+        let until = Instant::now() + PATIENCE;
+        while Instant::now() < until {
+            left = process::with_home(self.folder());
+            if left.is_empty() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        panic!("still there: {left:?}");
+    }
+
+    /// Nothing that was started in this world runs, now.
+    pub fn assert_empty_now(&self) {
+        let left = process::with_home(self.folder());
+        assert!(left.is_empty(), "still there: {left:?}");
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        for (pid, _) in process::with_home(self.folder()) {
+            let _ = nix::sys::signal::kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+    }
+}
+
+impl World {
+    /// Why a session with this backend alone cannot begin.
+    pub fn stdio_with_error(&self, server: &str) -> String {
+        let mut client = self.raw_stdio(&["--server", server]);
+        let answer = client.initialize(serde_json::json!({}));
+        let text = answer.json()["error"]["message"].as_str().map(str::to_owned);
+        text.unwrap_or_else(|| panic!("{answer:?}"))
+    }
+}

@@ -1,0 +1,12 @@
+//! The gateway as its users meet it: the real binary, real children, real sockets.
+//!
+//! One binary, a module a subject. Reads `/proc`, so Linux only.
+#![cfg(target_os = "linux")]
+#![expect(clippy::disallowed_methods, reason = "tests start the gateway")]
+
+mod byte_exact;
+mod faults;
+mod harness;
+mod keys;
+mod load;
+mod seed;
