@@ -2,8 +2,8 @@
 # Runs everything that `make test` promises, and counts it.
 #
 #   tests/run.sh         formatting, lints, dependencies, all cargo tests, real clients, conformance
-#   tests/run.sh soak    the long runs, in release mode: cargo tests in a module `soak`, every
-#                        combination of real clients and backends, tests/soak/run.sh if there is one
+#   tests/run.sh soak    the long runs, in release mode: cargo tests in a module `soak`, and
+#                        tests/soak/run.sh, every combination of real clients and backends
 #
 # The suites that are no cargo tests (tests/clients/run.sh, tests/conformance/run.sh) run if they
 # are there. Their last line of the form `NAME: N passed, N failed[, N skipped]` is what they count
@@ -109,10 +109,7 @@ suite() {
 if [ "$mode" = soak ]; then
     need build cargo build --locked --release --bins --examples
     cargo_tests soak cargo test --locked --release --no-fail-fast -- --include-ignored --nocapture soak::
-    if [ -x tests/clients/run.sh ]; then
-        suite clients tests/clients/run.sh --binary "$target/release/mcp-gateway" --all
-    fi
-    if [ -x tests/soak/run.sh ]; then suite soak-scripts tests/soak/run.sh; fi
+    suite clients tests/soak/run.sh --binary "$target/release/mcp-gateway"
 else
     need setup tests/setup/setup.sh
     tools=$(tests/setup/setup.sh --path)/tools/bin
