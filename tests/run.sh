@@ -6,7 +6,7 @@
 #                        tests/soak/run.sh, every combination of real clients and backends
 #
 # The suites that are no cargo tests (tests/clients/run.sh, tests/conformance/run.sh) run if they
-# are there. Their last line of the form `NAME: N passed, N failed[, N skipped]` is what they count
+# are there, with the gateway to test in MCP_GATEWAY_BIN. Their last line of the form `NAME: N passed, N failed[, N skipped]` is what they count
 # for; a status other than 0 is a failure, whatever that line says.
 #
 # The last line of this script is `N passed, N failed, N skipped`. The status is 0 if nothing failed
@@ -107,10 +107,12 @@ suite() {
     count "$p" "$f" "$s"
 }
 
+export MCP_GATEWAY_BIN=$target/debug/mcp-gateway
 if [ "$mode" = soak ]; then
+    export MCP_GATEWAY_BIN=$target/release/mcp-gateway
     need build cargo build --locked --release --bins --examples
     cargo_tests soak cargo test --locked --release --no-fail-fast -- --ignored --nocapture
-    suite clients tests/soak/run.sh --binary "$target/release/mcp-gateway"
+    suite clients tests/soak/run.sh --binary "$MCP_GATEWAY_BIN"
 else
     need setup tests/setup/setup.sh
     tools=$(tests/setup/setup.sh --path)/tools/bin
@@ -120,7 +122,7 @@ else
         check --hide-inclusion-graph bans licenses sources
     cargo_tests cargo cargo test --locked --no-fail-fast
     if [ -x tests/clients/run.sh ]; then
-        suite clients tests/clients/run.sh --binary "$target/debug/mcp-gateway"
+        suite clients tests/clients/run.sh --binary "$MCP_GATEWAY_BIN"
     fi
     if [ -x tests/conformance/run.sh ]; then suite conformance tests/conformance/run.sh; fi
 fi
