@@ -11,3 +11,4 @@ mod harness;
 mod keys;
 mod load;
 mod seed;
+mod strangers;
