@@ -3,4 +3,4 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 setup/setup.sh
-exec clients/run.sh --all
+exec clients/run.sh --all "$@"
