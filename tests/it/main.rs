@@ -11,3 +11,5 @@ mod harness;
 mod keys;
 mod load;
 mod seed;
+mod soak;
+mod strangers;
