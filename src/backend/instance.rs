@@ -192,7 +192,7 @@ impl Instance {
         tracing::info!(server = self.server_name(), pid = child.pid(), "started");
         let (link, lines) = Link::new(self.server.limits.calls);
         *self.link.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&link));
-        tracker.spawn(wire::write(pipes.stdin, lines));
+        tracker.spawn(wire::write(pipes.stdin, lines, Arc::clone(&link)));
         let mut errors =
             tracker.spawn({
                 let instance = Arc::clone(&self);
@@ -236,6 +236,12 @@ impl Instance {
                         break exit_text(status);
                     }
                     self.on(Event::Failed { reason });
+                }
+                () = link.deaf.notified() => {
+                    if let Ok(status) = tokio::time::timeout(LAST_WORDS, child.wait()).await {
+                        break exit_text(status);
+                    }
+                    self.on(Event::Failed { reason: "reads no more input".to_owned() });
                 }
                 () = sleep_until(deadline) => match self.on(Event::Tick) {
                     Action::Terminate => child.terminate(),
