@@ -52,7 +52,12 @@ impl Debounce {
 impl Host for Gateway {
     fn notification(&self, from: &Arc<Instance>, link: &Arc<Link>, message: Message) {
         match message.method().as_ref() {
-            method::CANCELLED => self.withdrawn(link, message.request_id(), Some(&message)),
+            // Without an id it would take back everything.
+            method::CANCELLED => {
+                if let Some(id) = message.request_id() {
+                    self.withdrawn(link, Some(id), Some(&message));
+                }
+            }
             method::LOG_MESSAGE => self.logged(from, link, &message),
             method::TOOLS_CHANGED => self.list_changed(from, link, Kind::Tools, &message),
             method::PROMPTS_CHANGED => self.list_changed(from, link, Kind::Prompts, &message),

@@ -634,6 +634,15 @@ def elicit(server):
     server.add("ask_url", "Sends the user to a page", ask_url)
 
 
+@mode("cancel-nothing")
+def cancel_nothing(server):
+    """The tool cancel_nothing sends notifications/cancelled without a requestId."""
+    def cancel(call):
+        server.notify("notifications/cancelled", {"reason": "nothing in particular"})
+        return text("cancelled nothing")
+    server.add("cancel_nothing", "Cancels nothing", cancel)
+
+
 @mode("roots")
 def roots(server):
     """The tool ask sends roots/list and returns the client's reply verbatim."""

@@ -81,6 +81,16 @@ fn a_client_that_thinks_for_long_is_not_a_backend_that_hangs() {
 }
 
 #[test]
+fn a_cancellation_of_nothing_withdraws_nothing() {
+    let world = World::with(&faulty("f", "elicit,cancel-nothing", ""));
+    let (mut client, id, question) = asked(world.raw_stdio(&[]));
+    client.text("f_cancel_nothing", json!({}));
+    client.answer(&question, json!({"action": "decline"}));
+    assert!(client.response(id).result().contains("decline"));
+    assert!(client.kept().iter().all(|message| !message.0.contains("notifications/cancelled")));
+}
+
+#[test]
 fn an_answer_to_a_question_that_nobody_asked_does_nothing() {
     let world = World::with(&faulty("f", "elicit", ""));
     let (mut client, id, question) = asked(world.raw_stdio(&[]));
