@@ -1,15 +1,17 @@
 //! What an instance still owes answers for.
 //!
 //! Ids are the gateway's own, never used twice in an instance's life: two clients may both use
-//! id 1. A call is found by its id and its progress notifications by the same number.
+//! id 1. A call is found by its id and its progress notifications by the same number. Where the
+//! answer is a task, its session and token are kept: the task goes on under them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet, VecDeque};
 
 use bytes::Bytes;
 
 use crate::protocol::{
-    ErrorCode, Message, error_response,
+    ErrorCode, Message, error_response, member,
     stream::{Outgoing, Sender},
+    string_member,
 };
 
 /// One request on its way to an instance.
@@ -23,9 +25,25 @@ pub struct Call {
     pub reply: Sender,
 }
 
+/// Tasks whose session and token are kept; the oldest is forgotten first.
+const TASKS: usize = 1000;
+/// With a longer id and token none is kept.
+const LONGEST: usize = 4096;
+
+/// A call whose answer was a task.
+struct Made {
+    number: u64,
+    session: u64,
+    token: Option<String>,
+    task: String,
+}
+
 #[derive(Default)]
 pub(super) struct Pending {
     calls: BTreeMap<u64, Call>,
+    /// Those of them that asked for a task.
+    tasks_asked: HashSet<u64>,
+    made: VecDeque<Made>,
     last: u64,
     /// Answers to nothing we asked, or to what is answered already.
     pub(super) strays: u64,
@@ -38,16 +56,31 @@ impl Pending {
         self.last
     }
 
+    /// The answer to this call may be a task.
+    pub(super) fn asks_for_task(&mut self, id: u64) {
+        self.tasks_asked.insert(id);
+    }
+
     pub(super) fn remove(&mut self, id: u64) -> Option<Call> {
+        self.tasks_asked.remove(&id);
         self.calls.remove(&id)
     }
 
     /// Hands an answer to its caller, under the caller's id.
     pub(super) fn answer(&mut self, message: &Message) {
-        let call =
-            message.id().and_then(|id| id.parse().ok()).and_then(|id: u64| self.calls.remove(&id));
-        match call {
-            Some(call) => {
+        let id = message.id().and_then(|id| id.parse().ok());
+        match id.and_then(|id: u64| Some((id, self.calls.remove(&id)?))) {
+            Some((number, call)) => {
+                if self.tasks_asked.remove(&number)
+                    && let Some(task) = task_made(message)
+                    && task.len() + call.token.as_ref().map_or(0, String::len) <= LONGEST
+                {
+                    if self.made.len() == TASKS {
+                        self.made.pop_front();
+                    }
+                    let (session, token) = (call.session, call.token.clone());
+                    self.made.push_back(Made { number, session, token, task });
+                }
                 let bytes = message.edit().id(call.id.as_str()).finish();
                 // The caller may be gone; then nobody waits for this.
                 let _ = call.reply.send(Outgoing { bytes, last: true });
@@ -69,8 +102,23 @@ impl Pending {
         true
     }
 
+    /// Progress of a task whose call has been answered: its session, and the notification under
+    /// the caller's token.
+    pub(super) fn task_progress(&self, message: &Message) -> Option<(u64, Bytes)> {
+        let number: u64 = message.progress_of()?.parse().ok()?;
+        let made = self.made.iter().find(|made| made.number == number)?;
+        let token = made.token.as_deref()?;
+        Some((made.session, message.edit().progress_of(token).finish()))
+    }
+
+    /// Whose call made the task of this id.
+    pub(super) fn task_session(&self, task: &str) -> Option<u64> {
+        self.made.iter().rev().find(|made| made.task == task).map(|made| made.session)
+    }
+
     /// Every caller gets the same error under its own id.
     pub(super) fn fail_all(&mut self, text: &str) {
+        self.tasks_asked.clear();
         for call in std::mem::take(&mut self.calls).into_values() {
             let bytes = error_response(Some(&call.id), ErrorCode::Internal, text);
             let _ = call.reply.send(Outgoing { bytes, last: true });
@@ -105,6 +153,13 @@ impl Pending {
     pub(super) fn len(&self) -> usize {
         self.calls.len()
     }
+}
+
+/// The id of the task that an answer is about to be worked on as.
+fn task_made(answer: &Message) -> Option<String> {
+    let result = answer.result()?;
+    let task = &result[member(result, "task")?];
+    string_member(task, "taskId").map(std::borrow::Cow::into_owned)
 }
 
 /// A request's line under the gateway's id.
@@ -183,6 +238,47 @@ mod tests {
         assert!(!got.last);
         assert!(std::str::from_utf8(&got.bytes).unwrap().contains(r#""progressToken":"t""#));
         assert!(two.try_recv().is_none());
+    }
+
+    #[test]
+    fn a_tasks_progress_comes_under_the_clients_token_after_the_answer() {
+        let mut pending = Pending::default();
+        let mut made = |id: &str, asks: bool| {
+            let (call, stream) = call(id, Some("\"t\""), 7);
+            let number = pending.add(call);
+            if asks {
+                pending.asks_for_task(number);
+            }
+            pending.answer(&message(&format!(
+                r#"{{"jsonrpc":"2.0","id":{number},"result":{{"task":{{"taskId":"job-{id}"}}}}}}"#
+            )));
+            drop(stream);
+            number
+        };
+        let (task, plain) = (made("1", true), made("2", false));
+        for id in 3..=TASKS + 1 {
+            made(&id.to_string(), true);
+        }
+        let progress = |n: u64| {
+            message(&format!(
+                r#"{{"jsonrpc":"2.0","method":"notifications/progress","params":{{"progressToken":{n},"progress":1}}}}"#
+            ))
+        };
+        assert!(!pending.progress(&progress(task)));
+        let (session, bytes) = pending.task_progress(&progress(task)).unwrap();
+        assert_eq!(session, 7);
+        assert!(std::str::from_utf8(&bytes).unwrap().contains(r#""progressToken":"t""#));
+        assert!(pending.task_progress(&progress(plain)).is_none());
+        assert_eq!(pending.task_session("job-1"), Some(7));
+        assert_eq!(pending.task_session("job-2"), None, "its call asked for no task");
+        let (call, _stream) = call("last", None, 7);
+        let last = pending.add(call);
+        pending.asks_for_task(last);
+        pending.answer(&message(&format!(
+            r#"{{"jsonrpc":"2.0","id":{last},"result":{{"task":{{"taskId":"last"}}}}}}"#
+        )));
+        assert!(pending.task_progress(&progress(task)).is_none(), "the oldest goes first");
+        assert_eq!(pending.task_session("last"), Some(7));
     }
 
     #[test]

@@ -119,6 +119,9 @@ impl Link {
     pub fn request(&self, message: &Message, name: Option<&str>, call: Call) -> Result<u64, Gone> {
         let mut pending = self.pending();
         let id = pending.add(call);
+        if message.wants_task() {
+            pending.asks_for_task(id);
+        }
         if self.line(pending::request_line(message, id, name)).is_err() {
             pending.remove(id);
             return Err(Gone);
@@ -227,6 +230,16 @@ impl Link {
     /// The session that every call in flight belongs to, if it is one and the same.
     pub fn only_session(&self) -> Option<u64> {
         self.pending().only_session()
+    }
+
+    /// Progress of a task whose call has been answered: its session, and what that is told.
+    pub fn task_progress(&self, message: &Message) -> Option<(u64, Bytes)> {
+        self.pending().task_progress(message)
+    }
+
+    /// The session whose call made the task of this id.
+    pub fn task_session(&self, task: &str) -> Option<u64> {
+        self.pending().task_session(task)
     }
 
     /// The sessions with calls in flight.

@@ -300,11 +300,14 @@ impl Drop for Pending<'_, '_> {
 
 /// What an answer means to the gateway itself. True for an error of the backend's own.
 fn ended(request: &Request<'_>, lease: &Lease, answer: &stream::Outgoing) -> bool {
-    let made_task = request.message.wants_task();
     let Ok(message) = Message::parse(answer.bytes.clone()) else { return false };
-    if made_task && let Some(result) = message.result() {
-        request.session.gateway().remember_task(request.session, lease, result);
+    let gateway = request.session.gateway();
+    if request.message.wants_task()
+        && let Some(result) = message.result()
+    {
+        gateway.remember_task(request, lease, result);
     }
+    gateway.task_answered(request.message, lease, &message);
     message.is_error()
 }
 

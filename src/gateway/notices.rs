@@ -64,8 +64,8 @@ impl Host for Gateway {
             method::RESOURCES_CHANGED => self.list_changed(from, link, Kind::Resources, &message),
             method::RESOURCE_UPDATED => self.resource_updated(from, &message),
             method::TASK_STATUS => self.task_status(from, link, &message),
-            // Progress on a call that is over, or that asked for none.
-            method::PROGRESS => {}
+            // Of a call that is answered: its task goes on, or nobody asked for progress.
+            method::PROGRESS => self.task_progress(link, &message),
             _ => self.unknown_notice(from, link, &message),
         }
     }

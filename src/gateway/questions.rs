@@ -158,7 +158,7 @@ impl Gateway {
             link.reply(id, &roots.to_string());
             return;
         }
-        let session = match self.addressee(from, link) {
+        let session = match self.addressee(from, link, message) {
             Ok(session) => session,
             Err(why) => {
                 link.refuse(id, ErrorCode::Internal, &why);
@@ -223,10 +223,24 @@ impl Gateway {
     }
 
     /// Whose question it is.
-    fn addressee(&self, from: &Instance, link: &Link) -> Result<Arc<Session>, String> {
+    fn addressee(
+        &self,
+        from: &Instance,
+        link: &Link,
+        message: &Message,
+    ) -> Result<Arc<Session>, String> {
+        let gone = || "the client has gone".to_owned();
         if let Scope::Session(id) = &from.key().scope {
             let session = self.sessions().values().find(|session| session.id() == id).cloned();
-            return session.ok_or_else(|| "the client has gone".to_owned());
+            return session.ok_or_else(gone);
+        }
+        // A task is somebody's, whoever else has calls in flight.
+        if let Some(task) = message.related_task() {
+            let serial = self.task_session(from, link, &task);
+            let serial = serial.ok_or_else(|| {
+                format!("task \"{task}\" is not known, so whose question this is cannot be known")
+            })?;
+            return self.session(serial).ok_or_else(gone);
         }
         let only = link.only_session().and_then(|serial| self.session(serial));
         only.ok_or_else(|| {

@@ -744,8 +744,9 @@ def log(server):
 
 @mode("tasks")
 def tasks(server):
-    """The experimental tasks of 2025-11-25. The tool job (ms, fail, ask) may run as a task;
-    must_job has to."""
+    """[quiet] [numbered]: the experimental tasks of 2025-11-25. The tool job (ms, fail, ask,
+    progress) may run as a task; must_job has to. quiet never tells a status by itself; numbered
+    names the tasks 1, 2, 3."""
     Tasks(server)
 
 
@@ -753,11 +754,14 @@ class Tasks:
     def __init__(self, server):
         self.server = server
         self.tasks = {}
+        self.quiet = "quiet" in server.arguments
+        self.numbered = "numbered" in server.arguments
         server.capabilities["tasks"] = {
             "list": {}, "cancel": {}, "requests": {"tools": {"call": {}}}}
         for name, support in [("job", "optional"), ("must_job", "required")]:
             described = server.add(name, "Takes a while", self.work, ms={"type": "integer"},
-                                   fail={"type": "boolean"}, ask={"type": "boolean"})
+                                   fail={"type": "boolean"}, ask={"type": "boolean"},
+                                   progress={"type": "boolean"})
             described["execution"] = {"taskSupport": support}
         server.methods["tools/call"] = self.call_tool
         server.methods["tasks/get"] = lambda call: self.find(call)["task"]
@@ -782,14 +786,20 @@ class Tasks:
                 raise RpcError(-32601, "this tool runs only in a task")
             return Server.call_tool(self.server, call)
         now = stamp()
-        task = {"taskId": os.urandom(16).hex(), "status": "working", "createdAt": now,
+        number = str(len(self.tasks) + 1) if self.numbered else os.urandom(16).hex()
+        task = {"taskId": number, "status": "working", "createdAt": now,
                 "lastUpdatedAt": now, "ttl": call.params["task"].get("ttl", 60000),
                 "pollInterval": 100}
         entry = {"task": task, "outcome": None,
                  "done": threading.Event(), "stop": threading.Event()}
         self.tasks[task["taskId"]] = entry
         created = {"task": dict(task)}
+        if call.argument("ask"):
+            # Nobody can know whose question it is before the task has a name.
+            self.server.send(id=call.id, result=created)
         threading.Thread(target=self.run, args=(call, entry), daemon=True).start()
+        if call.argument("ask"):
+            raise NoReply
         return created
 
     def run(self, call, entry):
@@ -813,6 +823,8 @@ class Tasks:
                 self.settle(entry, "working")
         if not call.sleep(call.argument("ms", 100) / 1000):
             raise NoReply
+        if call.argument("progress"):
+            call.progress(1, 1)
         return {**text(said), **({"isError": True} if call.argument("fail") else {})}
 
     def settle(self, entry, status):
@@ -822,7 +834,8 @@ class Tasks:
             entry["task"].update(status=status, lastUpdatedAt=stamp())
             if status in ("completed", "failed", "cancelled"):
                 entry["done"].set()
-            self.server.notify("notifications/tasks/status", dict(entry["task"]))
+            if not self.quiet:
+                self.server.notify("notifications/tasks/status", dict(entry["task"]))
 
     def result(self, call):
         entry = self.find(call)

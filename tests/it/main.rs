@@ -13,3 +13,4 @@ mod load;
 mod seed;
 mod soak;
 mod strangers;
+mod tasks;

@@ -91,6 +91,19 @@ fn a_cancellation_of_nothing_withdraws_nothing() {
 }
 
 #[test]
+fn a_question_about_an_unknown_task_is_for_nobody() {
+    let world = World::with(&faulty("f", "elicit", ""));
+    let mut client = world.raw_stdio(&[]);
+    client.initialize(json!({"elicitation": {}}));
+    let params = json!({
+        "message": "?", "requestedSchema": {"type": "object", "properties": {}},
+        "_meta": {"io.modelcontextprotocol/related-task": {"taskId": "somebody's"}},
+    });
+    let reply = client.text("f_ask", json!({ "params": params }));
+    assert!(reply.contains("\"error\"") && reply.contains("is not known"), "{reply}");
+}
+
+#[test]
 fn an_answer_to_a_question_that_nobody_asked_does_nothing() {
     let world = World::with(&faulty("f", "elicit", ""));
     let (mut client, id, question) = asked(world.raw_stdio(&[]));
