@@ -90,6 +90,7 @@ impl Host for Gateway {
         self.withdrawn(link, None, None);
         // Who waits for its lists waits in vain.
         self.catalog.grown.notify_waiters();
+        self.catalog.asleep(instance.key());
         self.tasks.forget_instance(instance.key());
         for session in self.users_of(instance) {
             session.subscriptions_lost(&instance.key().server);

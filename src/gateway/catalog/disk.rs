@@ -4,12 +4,13 @@
 //! treated as input: a file that cannot be read is as good as none.
 
 use std::{
+    collections::BTreeMap,
     fs, io,
     io::Write,
     os::unix::fs::{DirBuilderExt, OpenOptionsExt},
     path::{Path, PathBuf},
-    sync::Arc,
-    time::UNIX_EPOCH,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{SystemTime, UNIX_EPOCH},
 };
 
 use serde::{Deserialize, Serialize};
@@ -25,11 +26,22 @@ use crate::{
 /// Changed whenever the meaning of the files does.
 const FORMAT: u32 = 1;
 const LARGEST: u64 = 64 << 20;
+/// With more files than this the oldest are removed: every folder of a client may make one.
+const FILES: usize = 1000;
 
 /// Where catalog files are kept. Without a folder nothing is remembered.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Disk {
     folder: Option<PathBuf>,
+    writing: Arc<Mutex<Writing>>,
+}
+
+/// What is still to be written, the newest for each file.
+#[derive(Debug, Default)]
+struct Writing {
+    waiting: BTreeMap<PathBuf, (Server, Listing)>,
+    /// Somebody writes, and goes on until nothing waits.
+    busy: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -52,7 +64,7 @@ struct Saved {
 
 impl Disk {
     pub(crate) fn new(folder: Option<PathBuf>) -> Self {
-        Disk { folder: folder.map(|folder| folder.join("catalog")) }
+        Disk { folder: folder.map(|folder| folder.join("catalog")), ..Disk::default() }
     }
 
     fn path(&self, server: &Server, holder: &str) -> Option<PathBuf> {
@@ -84,15 +96,44 @@ impl Disk {
         })
     }
 
-    /// Writes a whole new file and puts it in place.
+    /// Writes a whole new file and puts it in place, on a thread where a slow disk holds up
+    /// nobody; at once where there is no runtime.
     pub(crate) fn save(&self, server: &Server, holder: &str, listing: &Listing) {
         let Some(path) = self.path(server, holder) else { return };
-        if let Err(error) = write(&path, &file(server, listing)) {
-            tracing::warn!(
-                server = server.name,
-                "the catalog is not kept in {}: {error}",
-                path.display()
-            );
+        {
+            let mut writing = self.writing();
+            writing.waiting.insert(path, (server.clone(), listing.clone()));
+            if std::mem::replace(&mut writing.busy, true) {
+                return;
+            }
+        }
+        let disk = self.clone();
+        match tokio::runtime::Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn_blocking(move || disk.write_all())),
+            Err(_) => disk.write_all(),
+        }
+    }
+
+    fn writing(&self) -> MutexGuard<'_, Writing> {
+        self.writing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write_all(&self) {
+        loop {
+            let next = {
+                let mut writing = self.writing();
+                let next = writing.waiting.pop_first();
+                writing.busy = next.is_some();
+                next
+            };
+            let Some((path, (server, listing))) = next else { return };
+            if let Err(error) = write(&path, &file(&server, &listing)) {
+                tracing::warn!(
+                    server = server.name,
+                    "the catalog is not kept in {}: {error}",
+                    path.display()
+                );
+            }
         }
     }
 }
@@ -141,7 +182,21 @@ fn write(path: &Path, file: &Option<File>) -> io::Result<()> {
     let mut out = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
     out.write_all(text.get().as_bytes())?;
     drop(out);
-    fs::rename(&fresh, path)
+    fs::rename(&fresh, path)?;
+    make_room(folder)
+}
+
+/// Removes the oldest files where there are too many.
+fn make_room(folder: &Path) -> io::Result<()> {
+    let files = fs::read_dir(folder)?.filter_map(|entry| {
+        let entry = entry.ok()?;
+        let meta = entry.metadata().ok().filter(fs::Metadata::is_file)?;
+        Some((meta.modified().unwrap_or(SystemTime::UNIX_EPOCH), entry.path()))
+    });
+    let mut files: Vec<_> = files.collect();
+    let spare = files.len().saturating_sub(FILES);
+    files.sort_unstable();
+    files.iter().take(spare).try_for_each(|(_, path)| fs::remove_file(path))
 }
 
 /// Everything that could change what a backend lists: how it is started, with which variables,
@@ -226,6 +281,51 @@ mod tests {
         assert_eq!(disk.load(&server, "all").unwrap().resources, listing().resources);
         server.args.push("--other".into());
         assert!(disk.load(&server, "all").is_none(), "another command line, another catalog");
+    }
+
+    #[test]
+    fn the_oldest_files_make_room() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = Disk::new(Some(folder.path().to_owned()));
+        let server = Server::named("s");
+        let catalog = folder.path().join("catalog");
+        fs::create_dir(&catalog).unwrap();
+        for n in 0..FILES + 5 {
+            let file = fs::File::create(catalog.join(n.to_string())).unwrap();
+            file.set_modified(UNIX_EPOCH + std::time::Duration::from_secs(n as u64)).unwrap();
+        }
+        disk.save(&server, "h", &listing());
+        assert_eq!(fs::read_dir(&catalog).unwrap().count(), FILES);
+        assert!(disk.load(&server, "h").is_some());
+        assert!(!catalog.join("5").exists() && catalog.join("6").exists());
+    }
+
+    #[test]
+    fn with_a_runtime_another_thread_writes_and_the_newest_stays() {
+        let folder = tempfile::tempdir().unwrap();
+        let disk = Disk::new(Some(folder.path().to_owned()));
+        let server = Server::named("s");
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let (start, started) = std::sync::mpsc::channel::<()>();
+        runtime.block_on(async {
+            // A writer that is busy with another file takes these up afterwards.
+            disk.writing().busy = true;
+            let twin = disk.clone();
+            tokio::task::spawn_blocking(move || {
+                let _ = started.recv();
+                twin.write_all();
+            });
+            disk.save(&server, "h", &Listing { tools: None, ..listing() });
+            disk.save(&server, "h", &listing());
+            assert!(disk.load(&server, "h").is_none(), "not on this thread");
+            start.send(()).unwrap();
+        });
+        drop(runtime);
+        assert_eq!(disk.load(&server, "h").unwrap().tools, listing().tools);
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async { disk.save(&server, "other", &listing()) });
+        drop(runtime);
+        assert!(disk.load(&server, "other").is_some());
     }
 
     #[test]

@@ -128,39 +128,98 @@ impl Listing {
 
 /// Asks a running backend for one list, page after page.
 pub(crate) async fn fetch(link: &Link, kind: Kind, within: Duration) -> Result<List, AskError> {
-    let mut list = List::default();
-    let (mut cursor, mut bytes) = (None::<String>, 0);
-    let mut seen = HashSet::new();
-    for page in 0..PAGES {
+    let mut pages = Pages::default();
+    let mut cursor = None::<String>;
+    for _ in 0..PAGES {
         let params = match &cursor {
             None => "{}".to_owned(),
             Some(cursor) => format!("{{\"cursor\":{}}}", serde_json::Value::from(cursor.as_str())),
         };
         let answer = link.ask_result(kind.method(), &params, within).await?;
-        let result = answer.result().unwrap_or("{}");
-        for raw in array_member(result, kind.member()).unwrap_or_default() {
-            bytes += raw.len();
-            if list.items.len() >= ITEMS || bytes > BYTES {
-                tracing::warn!("{}: cut after {} items", kind.method(), list.items.len());
-                return Ok(list);
-            }
-            if let Some(key) = string_member(raw, kind.key()) {
-                list.items.push(Item { key: key.into_owned(), raw: raw.to_owned() });
-            }
+        cursor = pages.take(kind, answer.result().unwrap_or("{}"));
+        if cursor.is_none() {
+            return Ok(pages.list);
         }
-        let next = string_member(result, "nextCursor").map(std::borrow::Cow::into_owned);
-        if next.is_none() && page == 0 {
-            list.whole = Some(result.to_owned());
-        }
-        if next.is_none() {
-            return Ok(list);
-        }
-        if !next.clone().is_some_and(|next| seen.insert(next)) {
-            tracing::warn!("{}: the cursor repeats, the rest is left out", kind.method());
-            return Ok(list);
-        }
-        cursor = next;
     }
     tracing::warn!("{}: cut after {PAGES} pages", kind.method());
-    Ok(list)
+    Ok(pages.list)
+}
+
+/// What has been read of a list so far.
+#[derive(Default)]
+struct Pages {
+    list: List,
+    read: usize,
+    /// Of items and cursors.
+    bytes: usize,
+    seen: HashSet<String>,
+}
+
+impl Pages {
+    /// Takes a page in; the cursor of the next one, unless this was the last that is wanted.
+    fn take(&mut self, kind: Kind, result: &str) -> Option<String> {
+        let cut = |list: &List| {
+            tracing::warn!("{}: cut after {} items", kind.method(), list.items.len());
+            None
+        };
+        for raw in array_member(result, kind.member()).unwrap_or_default() {
+            self.bytes += raw.len();
+            if self.list.items.len() >= ITEMS || self.bytes > BYTES {
+                return cut(&self.list);
+            }
+            if let Some(key) = string_member(raw, kind.key()) {
+                self.list.items.push(Item { key: key.into_owned(), raw: raw.to_owned() });
+            }
+        }
+        self.read += 1;
+        let Some(next) = string_member(result, "nextCursor") else {
+            if self.read == 1 {
+                self.list.whole = Some(result.to_owned());
+            }
+            return None;
+        };
+        self.bytes += next.len();
+        if self.bytes > BYTES {
+            return cut(&self.list);
+        }
+        if !self.seen.insert(next.clone().into_owned()) {
+            tracing::warn!("{}: the cursor repeats, the rest is left out", kind.method());
+            return None;
+        }
+        Some(next.into_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn page(items: usize, cursor: Option<&str>) -> String {
+        let items: Vec<_> =
+            (0..items).map(|n| serde_json::json!({"name": n.to_string()})).collect();
+        serde_json::json!({"tools": items, "nextCursor": cursor}).to_string()
+    }
+
+    #[test]
+    fn cursors_count_as_bytes_of_the_list() {
+        let mut pages = Pages::default();
+        let taken = (0..PAGES).take_while(|n| {
+            let cursor = format!("{n}{}", "c".repeat(BYTES / 8));
+            pages.take(Kind::Tools, &page(1, Some(&cursor))).is_some()
+        });
+        assert_eq!(taken.count(), 7);
+        assert_eq!(pages.list.items.len(), 8, "what was read until then stays");
+    }
+
+    #[test]
+    fn pages_end_with_the_last_one_or_where_a_cursor_repeats() {
+        let mut pages = Pages::default();
+        assert_eq!(pages.take(Kind::Tools, &page(2, Some("a"))).as_deref(), Some("a"));
+        assert_eq!(pages.take(Kind::Tools, &page(1, Some("a"))), None);
+        assert_eq!((pages.list.items.len(), pages.list.whole), (3, None));
+        let mut pages = Pages::default();
+        let only = r#"{"tools":[],"_meta":{"x":1}}"#;
+        assert_eq!(pages.take(Kind::Tools, only), None);
+        assert_eq!(pages.list.whole.as_deref(), Some(only));
+    }
 }

@@ -29,20 +29,50 @@ use crate::{
 
 /// Views kept for the principals that were seen last.
 const VIEWS: usize = 1024;
+/// Listings kept of backends that sleep; the disk remembers those that are forgotten here.
+const LISTINGS: usize = 2048;
 
 pub(super) struct Catalog {
     disk: Disk,
-    listings: Mutex<HashMap<InstanceKey, Entry>>,
+    listings: Mutex<Listings>,
     views: Mutex<HashMap<String, (u64, Arc<View>)>>,
     generation: AtomicU64,
     pub(super) grown: Notify,
 }
 
-#[derive(Clone)]
-enum Entry {
-    Known(Arc<Listing>),
-    /// Not on disk either; looked for once.
-    Unknown,
+#[derive(Default)]
+struct Listings {
+    all: HashMap<InstanceKey, Entry>,
+    uses: u64,
+}
+
+struct Entry {
+    /// `None`: not on disk either; looked for once.
+    listing: Option<Arc<Listing>>,
+    /// The backend that told it runs: what it said of its resources is nowhere else.
+    awake: bool,
+    used: u64,
+}
+
+impl Listings {
+    /// The entry of this key, made by `make` where there is none; the least recently used of a
+    /// backend that sleeps makes room for it.
+    fn entry(
+        &mut self,
+        key: &InstanceKey,
+        make: impl FnOnce() -> Option<Arc<Listing>>,
+    ) -> &mut Entry {
+        self.uses += 1;
+        if self.all.len() >= LISTINGS && !self.all.contains_key(key) {
+            let asleep = self.all.iter().filter(|(_, entry)| !entry.awake);
+            let oldest = asleep.min_by_key(|(_, entry)| entry.used).map(|(key, _)| key.clone());
+            oldest.and_then(|oldest| self.all.remove(&oldest));
+        }
+        let entry = self.all.entry(key.clone());
+        let entry = entry.or_insert_with(|| Entry { listing: make(), awake: false, used: 0 });
+        entry.used = self.uses;
+        entry
+    }
 }
 
 impl Catalog {
@@ -56,7 +86,7 @@ impl Catalog {
         }
     }
 
-    fn listings(&self) -> MutexGuard<'_, HashMap<InstanceKey, Entry>> {
+    fn listings(&self) -> MutexGuard<'_, Listings> {
         self.listings.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -67,32 +97,32 @@ impl Catalog {
     /// What is known of a backend for a holder, from memory or disk.
     pub(super) fn get(&self, key: &InstanceKey, server: &Server) -> Option<Arc<Listing>> {
         let mut listings = self.listings();
-        let entry = listings.entry(key.clone()).or_insert_with(|| {
-            match holder(&key.scope).and_then(|holder| self.disk.load(server, &holder)) {
-                Some(listing) => Entry::Known(Arc::new(listing)),
-                None => Entry::Unknown,
-            }
+        let entry = listings.entry(key, || {
+            let holder = holder(&key.scope)?;
+            self.disk.load(server, &holder).map(Arc::new)
         });
-        match entry {
-            Entry::Known(listing) => Some(Arc::clone(listing)),
-            Entry::Unknown => None,
-        }
+        entry.listing.clone()
     }
 
-    /// Takes what a backend said now. True when it differs from what was known.
+    /// Takes what a backend that runs said now. True when it differs from what was known.
     pub(super) fn put(&self, key: &InstanceKey, server: &Server, listing: Listing) -> bool {
         let known = self.get(key, server);
         let same = known.as_ref().is_some_and(|known| {
             known.info == listing.info
                 && Kind::ALL.iter().all(|kind| known.list(*kind) == listing.list(*kind))
         });
-        if !same || known.is_some_and(|known| known.from_disk) {
-            if let Some(holder) = holder(&key.scope)
-                && !same
-            {
-                self.disk.save(server, &holder, &listing);
+        {
+            let mut listings = self.listings();
+            let entry = listings.entry(key, || None);
+            entry.awake = true;
+            if !same || known.is_some_and(|known| known.from_disk) {
+                if let Some(holder) = holder(&key.scope)
+                    && !same
+                {
+                    self.disk.save(server, &holder, &listing);
+                }
+                entry.listing = Some(Arc::new(listing));
             }
-            self.listings().insert(key.clone(), Entry::Known(Arc::new(listing)));
         }
         if !same {
             self.touch();
@@ -111,13 +141,27 @@ impl Catalog {
     /// A session is over, and what was listed for it alone.
     pub(super) fn forget_session(&self, session: &str) {
         let scope = Scope::Session(session.to_owned());
-        self.listings().retain(|key, _| key.scope != scope);
+        self.listings().all.retain(|key, _| key.scope != scope);
+        // A view of its own has the session's id at the end of its key.
+        let own = format!("\0{session}");
+        self.views().retain(|key, _| !key.ends_with(&own));
+    }
+
+    /// An instance has ended; what it said may be forgotten when room is needed.
+    pub(super) fn asleep(&self, key: &InstanceKey) {
+        if let Some(entry) = self.listings().all.get_mut(key) {
+            entry.awake = false;
+        }
+    }
+
+    fn views(&self) -> MutexGuard<'_, HashMap<String, (u64, Arc<View>)>> {
+        self.views.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The view under this key, made by `make` if the last one is out of date.
     pub(super) fn view(&self, key: &str, make: impl FnOnce() -> View) -> (u64, Arc<View>) {
         let generation = self.generation();
-        let mut views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut views = self.views();
         if let Some((known, view)) = views.get(key)
             && *known == generation
         {
@@ -128,7 +172,7 @@ impl Catalog {
         }
         drop(views);
         let view = Arc::new(make());
-        let mut views = self.views.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut views = self.views();
         views.insert(key.to_owned(), (generation, Arc::clone(&view)));
         (generation, view)
     }
@@ -141,5 +185,45 @@ fn holder(scope: &Scope) -> Option<String> {
         Scope::Project(user, folder) => Some(format!("{user}\0{}", folder.display())),
         Scope::All => Some("all".to_owned()),
         Scope::Session(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(session: &str) -> InstanceKey {
+        InstanceKey { server: "s".into(), scope: Scope::Session(session.to_owned()) }
+    }
+
+    #[test]
+    fn the_least_recently_used_listing_of_a_sleeping_backend_makes_room() {
+        let catalog = Catalog::new(Disk::default());
+        let server = Server::named("s");
+        let listing = || Listing { info: "{}".into(), ..Listing::default() };
+        for name in ["awake", "used", "old"] {
+            catalog.put(&key(name), &server, listing());
+        }
+        catalog.asleep(&key("used"));
+        catalog.asleep(&key("old"));
+        for n in 0..LISTINGS {
+            catalog.get(&key(&n.to_string()), &server);
+            assert!(catalog.get(&key("used"), &server).is_some());
+        }
+        assert_eq!(catalog.listings().all.len(), LISTINGS);
+        assert!(catalog.get(&key("awake"), &server).is_some());
+        assert!(catalog.get(&key("old"), &server).is_none());
+    }
+
+    #[test]
+    fn what_was_made_for_a_session_alone_goes_with_it() {
+        let catalog = Catalog::new(Disk::default());
+        for view in ["uid:1\0all\0x\0y\0abc", "uid:1\0all\0x\0y\0"] {
+            catalog.view(view, View::default);
+        }
+        catalog.get(&key("abc"), &Server::named("s"));
+        catalog.forget_session("abc");
+        assert!(catalog.listings().all.is_empty());
+        assert_eq!(catalog.views().len(), 1, "others may share what is nobody's own");
     }
 }
