@@ -14,6 +14,7 @@ mod opening;
 mod questions;
 mod router;
 mod session;
+mod subscriptions;
 mod tasks;
 
 use std::{

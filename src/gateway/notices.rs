@@ -1,7 +1,7 @@
 //! What backends say of their own accord, and who hears it.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -81,6 +81,7 @@ impl Host for Gateway {
     fn ready(&self, instance: &Arc<Instance>, link: &Arc<Link>) {
         self.set_level_at(instance, link);
         self.take_lists(instance, link, &Kind::ALL);
+        self.subscribe_again(instance, link);
         if instance.server().discover == crate::config::Discover::Placeholder {
             self.changed(instance);
         }
@@ -93,7 +94,7 @@ impl Host for Gateway {
         self.catalog.asleep(instance.key());
         self.tasks.forget_instance(instance.key());
         for session in self.users_of(instance) {
-            session.subscriptions_lost(&instance.key().server);
+            session.subscriptions.lost(&instance.key().server);
         }
         if instance.server().discover == crate::config::Discover::Placeholder {
             self.changed(instance);
@@ -166,7 +167,9 @@ impl Gateway {
         let bytes = message.edit().finish();
         for session in self.users_of(from) {
             // A server may report a part of what was subscribed to.
-            if session.subscribed(server, &uri) || session.subscribed_above(server, &uri) {
+            if session.subscriptions.has(server, &uri)
+                || session.subscriptions.has_above(server, &uri)
+            {
                 session.tell(bytes.clone());
             }
         }
@@ -308,13 +311,56 @@ impl Gateway {
 
     // Subscriptions.
 
+    /// Subscribes to what its clients were subscribed to at an instance before this one. What
+    /// has changed in between nobody knows, so they are told to look.
+    fn subscribe_again(&self, instance: &Arc<Instance>, link: &Arc<Link>) {
+        let server = &instance.key().server;
+        let mut lost: BTreeMap<String, Vec<Arc<Session>>> = BTreeMap::new();
+        for session in self.users_of(instance) {
+            for uri in session.subscriptions.unheard(server) {
+                lost.entry(uri).or_default().push(Arc::clone(&session));
+            }
+        }
+        if lost.is_empty() {
+            return;
+        }
+        let (instance, link) = (Arc::clone(instance), Arc::clone(link));
+        self.tracker.spawn(async move {
+            let (server, within) = (&instance.key().server, instance.server().timeouts.call);
+            for (uri, sessions) in lost {
+                let wanted = |session: &Arc<Session>| session.subscriptions.has(server, &uri);
+                if !sessions.iter().any(wanted) {
+                    continue;
+                }
+                let params = json!({ "uri": uri }).to_string();
+                match link.ask_result(method::RESOURCES_SUBSCRIBE, &params, within).await {
+                    Ok(_) => {}
+                    // Who looks sees what is left of it.
+                    Err(error @ AskError::Answered(_)) => {
+                        tracing::warn!(server = &**server, "not subscribed again: {error}");
+                    }
+                    Err(error) => {
+                        tracing::warn!(server = &**server, "not subscribed again: {error}");
+                        return;
+                    }
+                }
+                let notice =
+                    json!({"jsonrpc": "2.0", "method": method::RESOURCE_UPDATED, "params": {"uri": uri}});
+                for session in sessions.iter().filter(|session| wanted(session)) {
+                    session.subscriptions.renew(server, &uri, instance.hold());
+                    session.tell(notice.to_string().into());
+                }
+            }
+        });
+    }
+
     /// Tells backends that nobody listens to these any more, where that is so.
     pub(super) fn unsubscribe_lost(&self, session: &Session, lost: &[(Arc<str>, String)]) {
         for (name, uri) in lost {
             let Some(server) = self.server(name) else { continue };
             let Some(instance) = self.supervisor.running(name, session.holder()) else { continue };
             let others = self.users_of(&instance);
-            let others = others.iter().any(|other| other.subscribed(name, uri));
+            let others = others.iter().any(|other| other.subscriptions.has(name, uri));
             if let (false, Some(link)) = (others, instance.link()) {
                 let params = json!({ "uri": uri }).to_string();
                 let within = server.timeouts.call;
@@ -332,6 +378,7 @@ pub(super) async fn subscribe(request: &Request<'_>) -> Result<Answer, Failure> 
     let permit = call::resource_permit(request).await?;
     let server = Arc::clone(permit.server());
     let uri = request.message.uri().unwrap_or_default().into_owned();
+    session.subscriptions.may_add(&server, &uri)?;
     let timeouts =
         gateway.server(&server).map(|server| server.timeouts.clone()).unwrap_or_default();
     let deadline = Instant::now() + timeouts.start.max(timeouts.call);
@@ -344,7 +391,16 @@ pub(super) async fn subscribe(request: &Request<'_>) -> Result<Answer, Failure> 
     if answer.is_error() {
         return Ok(Answer::Message(answer.edit().id(request.id()).finish()));
     }
-    session.subscribe(server, uri, lease.only_hold());
+    if let Err(failure) = session.subscriptions.may_add(&server, &uri) {
+        // Others have filled it meanwhile, or it has closed.
+        gateway.unsubscribe_lost(session, &[(server, uri)]);
+        return Err(failure);
+    }
+    let link = Arc::clone(lease.link());
+    session.subscriptions.add(&server, &uri, Some(lease.only_hold()));
+    if !link.is_open() {
+        session.subscriptions.lost(&server);
+    }
     Ok(Answer::Message(answer.edit().id(request.id()).finish()))
 }
 
@@ -353,7 +409,7 @@ pub(super) async fn unsubscribe(request: &Request<'_>) -> Result<Answer, Failure
     let permit = call::resource_permit(request).await?;
     let server = Arc::clone(permit.server());
     let uri = request.message.uri().unwrap_or_default().into_owned();
-    let Some(lease) = session.unsubscribe(&server, &uri) else {
+    let Some(lease) = session.subscriptions.remove(&server, &uri) else {
         // Nothing to end; the backend says what it thinks of that.
         return call::forward(request, permit, None).await;
     };

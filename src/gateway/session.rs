@@ -17,9 +17,10 @@ use super::{
     opening::{Client, Level},
     questions::Questions,
     router::{self, Answer, Request},
+    subscriptions::Subscriptions,
 };
 use crate::{
-    backend::{Holder, Lease},
+    backend::Holder,
     config::Share,
     policy::Principal,
     protocol::{Kind as MessageKind, Message, Version, method, result_response, stream},
@@ -28,8 +29,10 @@ use crate::{
 /// Requests of one session at a time, and the bytes of their messages.
 const IN_FLIGHT: usize = 256;
 const IN_FLIGHT_BYTES: usize = 128 << 20;
-/// Unsolicited messages that wait for a stream to be attached.
+/// Unsolicited messages that wait for a stream to be attached, and their bytes; one that is longer
+/// waits alone.
 const BACKLOG: usize = 64;
+const BACKLOG_BYTES: usize = 1 << 20;
 
 /// One request being served. Spawned by the front that received it.
 pub type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -42,6 +45,7 @@ pub struct Session {
     layer: Layer,
     holder: Holder,
     pub(super) questions: Questions,
+    pub(super) subscriptions: Subscriptions,
     state: Mutex<State>,
 }
 
@@ -55,7 +59,6 @@ struct State {
     in_flight: HashMap<String, Flight>,
     bytes: usize,
     flights: u64,
-    subscriptions: HashMap<(Arc<str>, String), Lease>,
     used: HashSet<Arc<str>>,
     /// What the session was shown last, by list.
     shown: Vec<(Kind, u64)>,
@@ -90,6 +93,7 @@ impl Session {
             layer: hello.layer,
             holder,
             questions: Questions::default(),
+            subscriptions: Subscriptions::default(),
             state: Mutex::default(),
         })
     }
@@ -242,15 +246,12 @@ impl Session {
             }
             state.general = None;
         }
-        if state.backlog.len() == BACKLOG {
-            state.backlog.pop_front();
-        }
-        state.backlog.push_back(bytes);
+        wait(&mut state.backlog, bytes);
     }
 
     /// Ends the session: what is in flight is cancelled, what was started for it alone stops.
     pub fn close(&self) {
-        let (flights, subscriptions) = {
+        let flights = {
             let mut state = self.state();
             if std::mem::replace(&mut state.closed, true) {
                 return;
@@ -258,9 +259,10 @@ impl Session {
             state.general = None;
             state.backlog.clear();
             state.view = None;
-            (std::mem::take(&mut state.in_flight), std::mem::take(&mut state.subscriptions))
+            std::mem::take(&mut state.in_flight)
         };
         drop(flights);
+        let subscriptions = self.subscriptions.close();
         let lost: Vec<(Arc<str>, String)> = subscriptions.keys().cloned().collect();
         self.gateway.unsubscribe_lost(self, &lost);
         drop(subscriptions);
@@ -317,37 +319,6 @@ impl Session {
 
     pub(super) fn used(&self) -> Vec<Arc<str>> {
         self.state().used.iter().cloned().collect()
-    }
-
-    pub(super) fn subscribe(&self, server: Arc<str>, uri: String, lease: Lease) {
-        self.state().subscriptions.insert((server, uri), lease);
-    }
-
-    pub(super) fn unsubscribe(&self, server: &Arc<str>, uri: &str) -> Option<Lease> {
-        self.state().subscriptions.remove(&(Arc::clone(server), uri.to_owned()))
-    }
-
-    pub(super) fn subscribed(&self, server: &Arc<str>, uri: &str) -> bool {
-        self.state().subscriptions.contains_key(&(Arc::clone(server), uri.to_owned()))
-    }
-
-    /// A subscription to something that this URI is a part of.
-    pub(super) fn subscribed_above(&self, server: &Arc<str>, uri: &str) -> bool {
-        self.state().subscriptions.keys().any(|(name, above)| {
-            let rest = uri.strip_prefix(above.as_str());
-            name == server && rest.is_some_and(|rest| above.ends_with('/') || rest.starts_with('/'))
-        })
-    }
-
-    /// Drops the subscriptions at an instance that has ended; a lease on it means nothing now.
-    pub(super) fn subscriptions_lost(&self, server: &Arc<str>) {
-        let lost: Vec<Lease> = {
-            let mut state = self.state();
-            let keys: Vec<_> =
-                state.subscriptions.keys().filter(|(name, _)| name == server).cloned().collect();
-            keys.iter().filter_map(|key| state.subscriptions.remove(key)).collect()
-        };
-        drop(lost);
     }
 
     /// Notes what a list looked like when it was sent.
@@ -446,6 +417,15 @@ impl Drop for InFlight {
     }
 }
 
+/// Appends to a backlog; the oldest make room.
+fn wait(backlog: &mut VecDeque<Bytes>, bytes: Bytes) {
+    backlog.push_back(bytes);
+    let mut size: usize = backlog.iter().map(Bytes::len).sum();
+    while backlog.len() > BACKLOG || (size > BACKLOG_BYTES && backlog.len() > 1) {
+        size -= backlog.pop_front().map_or(0, |oldest| oldest.len());
+    }
+}
+
 fn last(bytes: Bytes) -> stream::Outgoing {
     stream::Outgoing { bytes, last: true }
 }
@@ -458,4 +438,27 @@ fn random_id() -> String {
         std::process::abort();
     }
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backlog_is_bounded_by_messages_and_by_bytes() {
+        let mut backlog = VecDeque::new();
+        for _ in 0..2 * BACKLOG {
+            wait(&mut backlog, Bytes::from_static(b"x"));
+        }
+        assert_eq!(backlog.len(), BACKLOG);
+        let large = Bytes::from(vec![b'y'; BACKLOG_BYTES / 2]);
+        for _ in 0..3 {
+            wait(&mut backlog, large.clone());
+        }
+        assert_eq!(backlog.len(), 2, "the newest that fit");
+        wait(&mut backlog, Bytes::from(vec![b'z'; BACKLOG_BYTES * 2]));
+        assert_eq!(backlog.len(), 1, "one that is too long waits alone");
+        wait(&mut backlog, Bytes::from_static(b"x"));
+        assert_eq!(backlog, [Bytes::from_static(b"x")]);
+    }
 }

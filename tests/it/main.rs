@@ -13,4 +13,5 @@ mod load;
 mod seed;
 mod soak;
 mod strangers;
+mod subscriptions;
 mod tasks;
