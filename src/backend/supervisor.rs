@@ -200,6 +200,7 @@ impl Supervisor {
                     return slot(Lease::new(instance, link), deadline).await;
                 }
                 Action::Start => self.launch(&instance),
+                Action::Retired => return Err(AcquireError::ShuttingDown),
                 Action::Refuse { until, failures, reason } => {
                     let again = until.saturating_duration_since(Instant::now());
                     if waited || again > SHORT_PAUSE || until > deadline {
