@@ -178,6 +178,14 @@ impl Instance {
     ) {
         let turn = turn.await;
         self.on(Event::Launched);
+        if self.phase() != Phase::Starting {
+            // Stopped while it waited for its turn.
+            self.on(Event::Exited {
+                reason: "stopped before its start".to_owned(),
+                jitter: jitter(),
+            });
+            return;
+        }
         self.starts.fetch_add(1, Ordering::Relaxed);
         let (mut child, pipes) = match spawner.start(&self.server) {
             Ok(started) => started,
