@@ -125,49 +125,69 @@ async fn template(request: &Request<'_>, uri: &str) -> Option<Arc<str>> {
     listed.map(|template| &template.server).or_else(|| view.locate(uri)).cloned()
 }
 
-/// The prompt or template that is completed tells the backend.
+/// The prompt or template that is completed tells the backend; `ref.type` says which it is.
 pub(super) async fn completion(request: &Request<'_>) -> Result<Answer, Failure> {
-    let invalid = |error| Failure::InvalidParams(format!("completion/complete: {error}"));
-    let mut params: Value = request.message.params().map_err(|error| invalid(error.to_string()))?;
-    let reference = params["ref"].clone();
-    if let Some(uri) = reference["uri"].as_str() {
-        let unknown = || Failure::UnknownResource(uri.to_owned());
-        let server = template(request, uri).await.ok_or_else(unknown)?;
-        let permit =
-            permit(request, Target::Resource { server: &server, uri }).ok_or_else(unknown)?;
+    let invalid = |error: String| Failure::InvalidParams(format!("completion/complete: {error}"));
+    let params: Value = request.message.params().map_err(|error| invalid(error.to_string()))?;
+    let reference = &params["ref"];
+    let (kind, key, other) = match reference["type"].as_str() {
+        Some(kind @ "ref/prompt") => (kind, "name", "uri"),
+        Some(kind @ "ref/resource") => (kind, "uri", "name"),
+        _ => return Err(invalid("`ref.type` is neither ref/prompt nor ref/resource".into())),
+    };
+    let Some(given) = reference[key].as_str() else {
+        return Err(invalid(format!("`ref.{key}` is missing")));
+    };
+    if reference.get(other).is_some() {
+        return Err(invalid(format!("a {kind} has no `{other}`")));
+    }
+    let (permit, own) = if key == "uri" {
+        let unknown = || Failure::UnknownResource(given.to_owned());
+        let server = template(request, given).await.ok_or_else(unknown)?;
+        let target = Target::Resource { server: &server, uri: given };
+        (permit(request, target).ok_or_else(unknown)?, given.to_owned())
+    } else {
+        let unknown = || Failure::UnknownPrompt(given.to_owned());
+        let Some((Route::Backend { server, bare }, exposed)) =
+            route(request, Kind::Prompts, given).await
+        else {
+            return Err(unknown());
+        };
+        let target = Target::Prompt { server: &server, exposed: &exposed, bare: &bare };
+        (permit(request, target).ok_or_else(unknown)?, bare)
+    };
+    let restricted = request.session.principal().is_restricted();
+    if own == given && !restricted {
         return forward(request, permit, None).await;
     }
-    let Some(name) = reference["name"].as_str() else {
-        return Err(invalid("`ref` names neither a prompt nor a resource".into()));
+    // The name stands deeper than the envelope reaches, so these parameters are written anew. For
+    // a role from nothing but what it was asked about: another reader might take `Ref` for `ref`.
+    let mut anew = if restricted {
+        let known = ["argument", "context", "_meta"].into_iter();
+        let kept = known.filter_map(|key| Some((key.to_owned(), params.get(key)?.clone())));
+        let mut anew: Value = kept.collect();
+        anew["ref"] = serde_json::json!({ "type": kind });
+        anew
+    } else {
+        params.clone()
     };
-    let unknown = || Failure::UnknownPrompt(name.to_owned());
-    let Some((Route::Backend { server, bare }, exposed)) =
-        route(request, Kind::Prompts, name).await
-    else {
-        return Err(unknown());
-    };
-    let target = Target::Prompt { server: &server, exposed: &exposed, bare: &bare };
-    let permit = permit(request, target).ok_or_else(unknown)?;
-    if bare == name {
-        return forward(request, permit, None).await;
-    }
-    // The name stands deeper than the envelope reaches, so these parameters are written anew.
-    params["ref"]["name"] = bare.into();
+    anew["ref"][key] = own.into();
     let text = serde_json::json!({
-        "jsonrpc": "2.0", "id": 0, "method": method::COMPLETE, "params": params,
+        "jsonrpc": "2.0", "id": 0, "method": method::COMPLETE, "params": anew,
     });
     let message =
         Message::parse(text.to_string().into()).map_err(|why| invalid(why.to_string()))?;
     forward_as(request, &message, permit, None).await
 }
 
-/// A method that the gateway does not know goes where only one backend can be meant.
+/// A method that the gateway does not know goes where only one backend can be meant. What it
+/// would do there is as unknown, so nobody has it whom a role holds back from anything.
 pub(super) async fn unknown(request: &Request<'_>) -> Result<Answer, Failure> {
-    only(request).await
-}
-
-async fn only(request: &Request<'_>) -> Result<Answer, Failure> {
-    let permit = router::only_backend(request).ok_or_else(|| request.unknown_method())?;
+    let unknown = || request.unknown_method();
+    if request.session.principal().is_restricted() {
+        return Err(unknown());
+    }
+    let permit = router::only_backend(request).ok_or_else(unknown)?;
     forward(request, permit, None).await
 }
 
