@@ -95,7 +95,8 @@ async fn route(request: &Request<'_>, kind: Kind, name: &str) -> Option<(Route, 
     if let Layer::Server(server) = session.layer() {
         // The backend itself knows its names best, listed or not.
         let route = Route::Backend { server: server.as_str().into(), bare: name.to_owned() };
-        return Some((route, name.to_owned()));
+        // Rules are about qualified names; a bare one might look like another backend's.
+        return Some((route, format!("{server}_{name}")));
     }
     let find = || {
         let view = session.view();

@@ -136,9 +136,10 @@ async fn own_child(request: &Request<'_>, server: &Server, kind: Kind) -> Result
     let visible = |raw: &&&str| {
         let name = crate::protocol::string_member(raw, kind.key()).unwrap_or_default();
         let server = server.name.as_str();
+        let exposed = &format!("{server}_{name}");
         let target = match kind {
-            Kind::Tools => Target::Tool { server, exposed: &name, bare: &name },
-            Kind::Prompts => Target::Prompt { server, exposed: &name, bare: &name },
+            Kind::Tools => Target::Tool { server, exposed, bare: &name },
+            Kind::Prompts => Target::Prompt { server, exposed, bare: &name },
             Kind::Resources | Kind::Templates => Target::Resource { server, uri: &name },
         };
         gateway.policy.authorize(who, target).is_some()

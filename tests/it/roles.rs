@@ -133,3 +133,14 @@ fn in_a_session_with_one_server_a_denied_name_is_answered_alike_be_it_there_or_n
     // The server itself knows what it does not have.
     assert_eq!(client.failure("other", json!({})), "unknown tool: other");
 }
+
+#[test]
+fn a_bare_name_that_looks_like_another_servers_is_still_its_own_servers() {
+    let servers = faulty("p", "plain", "") + &faulty("files", "plain", "");
+    let world = World::new(&format!("servers:\n{servers}roles: {{r: ['ech*', 'files_pid']}}\n"))
+        .env("MCP_GATEWAY_ROLE", "r");
+    // The glob is about qualified names; on the server's own endpoint it means no other thing.
+    let mut client = world.stdio_with("files");
+    assert_eq!(client.tools(), ["pid"]);
+    assert_eq!(client.failure("echo", json!({"text": "x"})), "Unknown tool: echo");
+}

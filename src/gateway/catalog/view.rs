@@ -196,7 +196,9 @@ pub(crate) fn transparent(source: &Source<'_>, policy: &Policy, who: &Principal)
     let server = &source.name;
     for (kind, shelf) in [(Kind::Tools, &mut view.tools), (Kind::Prompts, &mut view.prompts)] {
         for (bare, raw) in unique(listing, kind) {
-            if policy.authorize(who, target_of(kind, server, bare, bare)).is_some() {
+            // Rules are about qualified names; a bare one might look like another backend's.
+            let qualified = format!("{server}_{bare}");
+            if policy.authorize(who, target_of(kind, server, &qualified, bare)).is_some() {
                 let route = Route::Backend { server: Arc::clone(server), bare: bare.to_owned() };
                 shelf.put(Shown {
                     exposed: bare.to_owned(),
