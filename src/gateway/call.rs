@@ -8,7 +8,7 @@ use std::{
 use serde_json::Value;
 
 use super::{
-    Layer,
+    Gateway, Layer,
     audit::Audit,
     catalog::{Kind, Route},
     error::Failure,
@@ -16,7 +16,7 @@ use super::{
     router::{self, Answer, Request},
 };
 use crate::{
-    backend::{Call, Lease, Link},
+    backend::{AskError, Call, Instance, Lease, Link},
     config::Timeouts,
     policy::{Permit, Target},
     protocol::{
@@ -27,6 +27,9 @@ use crate::{
 
 /// How often a call looks whether its client is still thinking.
 const THINKING: Duration = Duration::from_secs(1);
+
+/// How long a backend that missed a call's deadline may take for a ping.
+const DOUBT: Duration = Duration::from_secs(5);
 
 pub(super) async fn tool(request: &Request<'_>) -> Result<Answer, Failure> {
     let name = request.message.name();
@@ -92,7 +95,8 @@ async fn route(request: &Request<'_>, kind: Kind, name: &str) -> Option<(Route, 
     if let Layer::Server(server) = session.layer() {
         // The backend itself knows its names best, listed or not.
         let route = Route::Backend { server: server.as_str().into(), bare: name.to_owned() };
-        return Some((route, name.to_owned()));
+        // Rules are about qualified names; a bare one might look like another backend's.
+        return Some((route, format!("{server}_{name}")));
     }
     let find = || {
         let view = session.view();
@@ -122,49 +126,69 @@ async fn template(request: &Request<'_>, uri: &str) -> Option<Arc<str>> {
     listed.map(|template| &template.server).or_else(|| view.locate(uri)).cloned()
 }
 
-/// The prompt or template that is completed tells the backend.
+/// The prompt or template that is completed tells the backend; `ref.type` says which it is.
 pub(super) async fn completion(request: &Request<'_>) -> Result<Answer, Failure> {
-    let invalid = |error| Failure::InvalidParams(format!("completion/complete: {error}"));
-    let mut params: Value = request.message.params().map_err(|error| invalid(error.to_string()))?;
-    let reference = params["ref"].clone();
-    if let Some(uri) = reference["uri"].as_str() {
-        let unknown = || Failure::UnknownResource(uri.to_owned());
-        let server = template(request, uri).await.ok_or_else(unknown)?;
-        let permit =
-            permit(request, Target::Resource { server: &server, uri }).ok_or_else(unknown)?;
+    let invalid = |error: String| Failure::InvalidParams(format!("completion/complete: {error}"));
+    let params: Value = request.message.params().map_err(|error| invalid(error.to_string()))?;
+    let reference = &params["ref"];
+    let (kind, key, other) = match reference["type"].as_str() {
+        Some(kind @ "ref/prompt") => (kind, "name", "uri"),
+        Some(kind @ "ref/resource") => (kind, "uri", "name"),
+        _ => return Err(invalid("`ref.type` is neither ref/prompt nor ref/resource".into())),
+    };
+    let Some(given) = reference[key].as_str() else {
+        return Err(invalid(format!("`ref.{key}` is missing")));
+    };
+    if reference.get(other).is_some() {
+        return Err(invalid(format!("a {kind} has no `{other}`")));
+    }
+    let (permit, own) = if key == "uri" {
+        let unknown = || Failure::UnknownResource(given.to_owned());
+        let server = template(request, given).await.ok_or_else(unknown)?;
+        let target = Target::Resource { server: &server, uri: given };
+        (permit(request, target).ok_or_else(unknown)?, given.to_owned())
+    } else {
+        let unknown = || Failure::UnknownPrompt(given.to_owned());
+        let Some((Route::Backend { server, bare }, exposed)) =
+            route(request, Kind::Prompts, given).await
+        else {
+            return Err(unknown());
+        };
+        let target = Target::Prompt { server: &server, exposed: &exposed, bare: &bare };
+        (permit(request, target).ok_or_else(unknown)?, bare)
+    };
+    let restricted = request.session.principal().is_restricted();
+    if own == given && !restricted {
         return forward(request, permit, None).await;
     }
-    let Some(name) = reference["name"].as_str() else {
-        return Err(invalid("`ref` names neither a prompt nor a resource".into()));
+    // The name stands deeper than the envelope reaches, so these parameters are written anew. For
+    // a role from nothing but what it was asked about: another reader might take `Ref` for `ref`.
+    let mut anew = if restricted {
+        let known = ["argument", "context", "_meta"].into_iter();
+        let kept = known.filter_map(|key| Some((key.to_owned(), params.get(key)?.clone())));
+        let mut anew: Value = kept.collect();
+        anew["ref"] = serde_json::json!({ "type": kind });
+        anew
+    } else {
+        params.clone()
     };
-    let unknown = || Failure::UnknownPrompt(name.to_owned());
-    let Some((Route::Backend { server, bare }, exposed)) =
-        route(request, Kind::Prompts, name).await
-    else {
-        return Err(unknown());
-    };
-    let target = Target::Prompt { server: &server, exposed: &exposed, bare: &bare };
-    let permit = permit(request, target).ok_or_else(unknown)?;
-    if bare == name {
-        return forward(request, permit, None).await;
-    }
-    // The name stands deeper than the envelope reaches, so these parameters are written anew.
-    params["ref"]["name"] = bare.into();
+    anew["ref"][key] = own.into();
     let text = serde_json::json!({
-        "jsonrpc": "2.0", "id": 0, "method": method::COMPLETE, "params": params,
+        "jsonrpc": "2.0", "id": 0, "method": method::COMPLETE, "params": anew,
     });
     let message =
         Message::parse(text.to_string().into()).map_err(|why| invalid(why.to_string()))?;
     forward_as(request, &message, permit, None).await
 }
 
-/// A method that the gateway does not know goes where only one backend can be meant.
+/// A method that the gateway does not know goes where only one backend can be meant. What it
+/// would do there is as unknown, so nobody has it whom a role holds back from anything.
 pub(super) async fn unknown(request: &Request<'_>) -> Result<Answer, Failure> {
-    only(request).await
-}
-
-async fn only(request: &Request<'_>) -> Result<Answer, Failure> {
-    let permit = router::only_backend(request).ok_or_else(|| request.unknown_method())?;
+    let unknown = || request.unknown_method();
+    if request.session.principal().is_restricted() {
+        return Err(unknown());
+    }
+    let permit = router::only_backend(request).ok_or_else(unknown)?;
     forward(request, permit, None).await
 }
 
@@ -254,6 +278,10 @@ async fn exchange(
                     until = (Instant::now() + timeouts.call).min(last_moment);
                     let _ = request.reply.send(notice);
                 }
+                // Its stream was lost: to the backend's end, or to a flood of its own messages.
+                None if lease.link().is_open() => {
+                    return Err(Failure::Flooded(server.to_string()));
+                }
                 None => {
                     pending.open = false;
                     return Err(gone());
@@ -271,6 +299,7 @@ async fn exchange(
                 }
                 pending.open = false;
                 lease.link().cancel(id, None, "timed out");
+                gateway.doubt(lease.instance(), lease.link(), began);
                 let (key, limit) = if until == last_moment {
                     ("timeouts.max_call", timeouts.max_call)
                 } else {
@@ -321,4 +350,22 @@ async fn acquire(
     let deadline = Instant::now() + timeouts.start.max(timeouts.call);
     let lease = session.gateway().supervisor.acquire(permit, session.holder(), deadline);
     Ok(request.while_starting(&what, lease).await?)
+}
+
+impl Gateway {
+    /// After a call that timed out: a backend that has said nothing since and does not answer a
+    /// ping either is replaced.
+    fn doubt(&self, instance: &Arc<Instance>, link: &Arc<Link>, since: Instant) {
+        if link.heard() > since || !link.begin_doubt() {
+            return;
+        }
+        let (instance, link) = (Arc::clone(instance), Arc::clone(link));
+        self.tracker.spawn(async move {
+            let answer = link.ask(method::PING, "{}", DOUBT).await;
+            if matches!(answer, Err(AskError::Late { .. })) && link.heard() <= since {
+                instance.give_up("answers neither a call nor a ping");
+            }
+            link.end_doubt();
+        });
+    }
 }

@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 mod audit;
+mod backlog;
 mod builtin;
 mod call;
 mod catalog;
@@ -33,7 +34,7 @@ pub use session::{Session, Work};
 
 use crate::{
     backend::{Holder, Host, InstanceKey, Supervisor},
-    config::{Config, Discover, Server},
+    config::{Config, Discover, Server, Share},
     policy::{Credential, Denied, Policy, Principal, Target},
 };
 use catalog::{Catalog, Disk, Source, View};
@@ -91,6 +92,7 @@ pub struct Gateway {
     tracker: TaskTracker,
     began: Instant,
     draining: AtomicBool,
+    meetings: lists::Meetings,
     /// A task looks after open questions.
     watching: AtomicBool,
 }
@@ -116,6 +118,7 @@ impl Gateway {
             tracker,
             began: Instant::now(),
             draining: AtomicBool::new(false),
+            meetings: lists::Meetings::default(),
             watching: AtomicBool::new(false),
             supervisor,
         });
@@ -160,6 +163,13 @@ impl Gateway {
     pub fn start_eager(self: &Arc<Self>, owner: &Principal) {
         let holder = Holder { user: owner.key(), session: String::new(), folder: None };
         for server in self.servers().filter(|server| !server.lazy) {
+            if matches!(server.share, Share::Session | Share::Project) {
+                let name = &server.name;
+                tracing::warn!(
+                    "{name}: `lazy: false` starts nothing with `share: session` or `project`: nobody is there yet to start it for"
+                );
+                continue;
+            }
             let (gateway, holder) = (Arc::clone(self), holder.clone());
             let permit = self.policy.own_work(&server.name);
             let deadline = Instant::now() + server.timeouts.start;

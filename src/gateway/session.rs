@@ -1,7 +1,7 @@
 //! One client's conversation: who it is, what it asked for, what is in flight.
 
 use std::{
-    collections::{HashMap, HashSet, VecDeque},
+    collections::{HashMap, HashSet},
     future::Future,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 
 use super::{
     Gateway, Hello, Layer, View, audit,
+    backlog::Backlog,
     catalog::Kind,
     error::Failure,
     opening::{Client, Level},
@@ -23,16 +24,15 @@ use crate::{
     backend::Holder,
     config::Share,
     policy::Principal,
-    protocol::{Kind as MessageKind, Message, Version, method, result_response, stream},
+    protocol::{
+        ErrorCode, Kind as MessageKind, Message, Version, error_response, method, result_response,
+        stream,
+    },
 };
 
 /// Requests of one session at a time, and the bytes of their messages.
 const IN_FLIGHT: usize = 256;
 const IN_FLIGHT_BYTES: usize = 128 << 20;
-/// Unsolicited messages that wait for a stream to be attached, and their bytes; one that is longer
-/// waits alone.
-const BACKLOG: usize = 64;
-const BACKLOG_BYTES: usize = 1 << 20;
 
 /// One request being served. Spawned by the front that received it.
 pub type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -55,13 +55,15 @@ struct State {
     version: Option<Version>,
     level: Option<Level>,
     general: Option<stream::Sender>,
-    backlog: VecDeque<Bytes>,
+    backlog: Backlog,
     in_flight: HashMap<String, Flight>,
     bytes: usize,
     flights: u64,
     used: HashSet<Arc<str>>,
     /// What the session was shown last, by list.
     shown: Vec<(Kind, u64)>,
+    /// An `initialize` is being answered, or has been.
+    opening: bool,
     view: Option<(u64, Arc<View>)>,
     closed: bool,
 }
@@ -154,8 +156,9 @@ impl Session {
                 let id = message.id()?.to_owned();
                 match self.begin(&id, message.bytes().len()) {
                     Ok((number, stop)) => {
-                        let in_flight = InFlight { session: Arc::clone(self), id, number };
-                        Some(Box::pin(in_flight.serve(message, reply, stop)))
+                        let session = Arc::clone(self);
+                        let in_flight = InFlight { session, id, number, reply, answered: false };
+                        Some(Box::pin(in_flight.serve(message, stop)))
                     }
                     Err(failure) => {
                         let _ = reply.send(last(failure.response(Some(&id))));
@@ -227,11 +230,15 @@ impl Session {
     /// Where unsolicited messages go from now on; those that waited go first.
     pub fn attach(&self, general: stream::Sender) {
         let mut state = self.state();
-        let waiting: Vec<Bytes> = state.backlog.drain(..).collect();
-        for bytes in waiting {
+        for bytes in std::mem::take(&mut state.backlog) {
             let _ = general.notify(bytes);
         }
         state.general = Some(general);
+    }
+
+    /// Whether the connection for unsolicited messages has much to send already.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.state().general.as_ref().is_some_and(stream::Sender::is_crowded)
     }
 
     /// Sends a message that belongs to no request in flight.
@@ -246,7 +253,11 @@ impl Session {
             }
             state.general = None;
         }
-        wait(&mut state.backlog, bytes);
+        state.backlog.push(bytes);
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.state().closed
     }
 
     /// Ends the session: what is in flight is cancelled, what was started for it alone stops.
@@ -257,7 +268,7 @@ impl Session {
                 return;
             }
             state.general = None;
-            state.backlog.clear();
+            state.backlog = Backlog::default();
             state.view = None;
             std::mem::take(&mut state.in_flight)
         };
@@ -280,6 +291,15 @@ impl Session {
         for flight in flights {
             let _ = flight.stop.send(Stop::Draining);
         }
+    }
+
+    /// True for the first `initialize`.
+    pub(super) fn begin_opening(&self) -> bool {
+        !std::mem::replace(&mut self.state().opening, true)
+    }
+
+    pub(super) fn end_opening(&self) {
+        self.state().opening = false;
     }
 
     // What the client told of itself, and what it was told.
@@ -374,11 +394,14 @@ struct InFlight {
     session: Arc<Session>,
     id: String,
     number: u64,
+    reply: stream::Sender,
+    /// Or wants no answer any more.
+    answered: bool,
 }
 
 impl InFlight {
-    async fn serve(self, message: Message, reply: stream::Sender, stop: oneshot::Receiver<Stop>) {
-        let request = Request::new(&self.session, &message, &reply);
+    async fn serve(mut self, message: Message, stop: oneshot::Receiver<Stop>) {
+        let request = Request::new(&self.session, &message, &self.reply);
         let stopped = {
             let answer = router::dispatch(&request);
             tokio::pin!(answer);
@@ -395,7 +418,10 @@ impl InFlight {
             // `answer` is dropped here: what it had asked of a backend is cancelled there.
         };
         let response = match stopped {
-            None | Some(Ok(Answer::Sent)) => return,
+            None | Some(Ok(Answer::Sent)) => {
+                self.answered = true;
+                return;
+            }
             Some(Ok(Answer::Message(bytes))) => bytes,
             Some(Ok(Answer::Result(result))) => result_response(&self.id, &result),
             Some(Err(failure)) => {
@@ -403,26 +429,24 @@ impl InFlight {
                 failure.response(Some(&self.id))
             }
         };
-        let _ = reply.send(last(response));
+        self.answered = true;
+        let _ = self.reply.send(last(response));
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
+        // Only a bug of ours, or the end of the process, comes here without an answer.
+        if !self.answered {
+            let text = "the gateway failed in this request; its log says more";
+            let bytes = error_response(Some(&self.id), ErrorCode::Internal, text);
+            let _ = self.reply.send(last(bytes));
+        }
         let mut state = self.session.state();
         let same = state.in_flight.get(&self.id).is_some_and(|flight| flight.number == self.number);
         if same && let Some(flight) = state.in_flight.remove(&self.id) {
             state.bytes -= flight.bytes;
         }
-    }
-}
-
-/// Appends to a backlog; the oldest make room.
-fn wait(backlog: &mut VecDeque<Bytes>, bytes: Bytes) {
-    backlog.push_back(bytes);
-    let mut size: usize = backlog.iter().map(Bytes::len).sum();
-    while backlog.len() > BACKLOG || (size > BACKLOG_BYTES && backlog.len() > 1) {
-        size -= backlog.pop_front().map_or(0, |oldest| oldest.len());
     }
 }
 
@@ -438,27 +462,4 @@ fn random_id() -> String {
         std::process::abort();
     }
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_backlog_is_bounded_by_messages_and_by_bytes() {
-        let mut backlog = VecDeque::new();
-        for _ in 0..2 * BACKLOG {
-            wait(&mut backlog, Bytes::from_static(b"x"));
-        }
-        assert_eq!(backlog.len(), BACKLOG);
-        let large = Bytes::from(vec![b'y'; BACKLOG_BYTES / 2]);
-        for _ in 0..3 {
-            wait(&mut backlog, large.clone());
-        }
-        assert_eq!(backlog.len(), 2, "the newest that fit");
-        wait(&mut backlog, Bytes::from(vec![b'z'; BACKLOG_BYTES * 2]));
-        assert_eq!(backlog.len(), 1, "one that is too long waits alone");
-        wait(&mut backlog, Bytes::from_static(b"x"));
-        assert_eq!(backlog, [Bytes::from_static(b"x")]);
-    }
 }

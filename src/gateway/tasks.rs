@@ -27,7 +27,7 @@ use super::{
 use crate::{
     backend::{Instance, InstanceKey, Lease, Link},
     config::{Server, Share},
-    policy::{Credential, Permit, Target},
+    policy::{Permit, Target},
     protocol::{Message, array_member, method, string_member},
 };
 
@@ -312,11 +312,8 @@ impl Gateway {
         match server.share {
             Share::Session => true,
             Share::All => false,
-            // No session here may do more than this one, so nothing is hidden from it.
-            Share::User | Share::Project => {
-                let widest = self.policy.identify(&Credential::Own, None);
-                widest.is_ok_and(|widest| widest == **session.principal())
-            }
+            // Other sessions' too, but nothing is hidden from this one.
+            Share::User | Share::Project => !session.principal().is_restricted(),
         }
     }
 }
@@ -334,8 +331,8 @@ fn tool(request: &Request<'_>) -> Option<(String, String)> {
         return None;
     }
     let name = request.message.name()?.into_owned();
-    if matches!(request.session.layer(), Layer::Server(_)) {
-        return Some((name.clone(), name));
+    if let Layer::Server(server) = request.session.layer() {
+        return Some((format!("{server}_{name}"), name));
     }
     let view = request.session.view();
     let shown = view.tools.find(&name).and_then(|shown| match &shown.route {
@@ -417,4 +414,32 @@ pub(super) async fn list(request: &Request<'_>) -> Result<Answer, Failure> {
         }
     }
     Ok(Answer::Result(format!("{{\"tasks\":[{}]}}", found.join(","))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::Scope;
+
+    #[test]
+    fn early_statuses_are_bounded_by_number_and_by_bytes() {
+        let tasks = Tasks::default();
+        let instance = InstanceKey { server: "s".into(), scope: Scope::All };
+        let keep = |id: usize, bytes: usize| {
+            let (instance, id) = (instance.clone(), id.to_string());
+            let bytes = Some(Bytes::from(vec![b'x'; bytes]));
+            tasks.keep(Early { instance, id, bytes, terminal: false });
+        };
+        for id in 0..2 * EARLY {
+            keep(id, 1);
+        }
+        assert_eq!(tasks.early().len(), EARLY);
+        for id in 0..3 {
+            keep(1000 + id, EARLY_BYTES / 3);
+        }
+        assert_eq!(tasks.early().len(), 2, "two and their ids fit");
+        assert_eq!(tasks.take_early(&instance, "1002").len(), 1);
+        keep(2000, EARLY_BYTES);
+        assert!(tasks.early().is_empty(), "one alone may be too long as well");
+    }
 }

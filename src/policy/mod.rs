@@ -29,7 +29,7 @@ impl Permit {
 }
 
 /// Why a credential is turned away, and the remedy. Never sent for a single denied name: that
-/// looks exactly like an unknown one.
+/// gets the gateway's answer to an unknown one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Denied(pub String);
 
@@ -76,7 +76,14 @@ pub struct Policy {
     roles: BTreeMap<String, Arc<Rules>>,
     /// The role of our own processes, from `MCP_GATEWAY_ROLE`.
     own_role: Option<String>,
-    filters: BTreeMap<String, Rules>,
+    servers: BTreeMap<String, Known>,
+}
+
+/// What the config says of one server's names.
+struct Known {
+    prefix: Option<String>,
+    /// Which of its tools anyone has.
+    tools: Rules,
 }
 
 impl Policy {
@@ -91,15 +98,15 @@ impl Policy {
             };
             (name.clone(), Arc::new(rules))
         });
-        let filters = config.servers.iter().map(|server| {
-            let tools = &server.tools;
-            (server.name.clone(), Rules::new(tools.allow.as_deref(), &tools.deny))
+        let servers = config.servers.iter().map(|server| {
+            let tools = Rules::new(server.tools.allow.as_deref(), &server.tools.deny);
+            (server.name.clone(), Known { prefix: server.prefix.clone(), tools })
         });
         let policy = Policy {
             owner,
             roles: roles.collect(),
             own_role: own_role.filter(|role| !role.is_empty()).map(str::to_owned),
-            filters: filters.collect(),
+            servers: servers.collect(),
         };
         if let Some(role) = &policy.own_role {
             policy.role(role)?;
@@ -147,23 +154,29 @@ impl Policy {
 
     /// Policy's one answer, for lists and calls alike. `None` is "no such thing".
     pub fn authorize(&self, principal: &Principal, target: Target<'_>) -> Option<Permit> {
-        let forms = rules::forms(target);
-        let allowed = principal.rules().iter().all(|rules| match target {
-            Target::Server { server } => rules.may_reach(server),
-            _ => rules.allow(&forms),
-        });
-        let kept = match target {
-            Target::Tool { server, bare, .. } => {
-                self.filters.get(server).is_none_or(|filter| filter.allow(&[bare.to_owned()]))
-            }
-            _ => true,
-        };
         let server = match target {
             Target::Tool { server, .. }
             | Target::Prompt { server, .. }
             | Target::Resource { server, .. }
             | Target::Server { server } => server,
             Target::Builtin { .. } => "",
+        };
+        let known = self.servers.get(server);
+        let prefix = known.and_then(|known| known.prefix.as_deref());
+        let forms = rules::forms(target, prefix);
+        let allowed = principal.rules().iter().all(|rules| match target {
+            Target::Server { server } => rules.may_reach(server, prefix),
+            // A rule that denies all names under the prefix does not match a URI.
+            Target::Resource { server, .. } => {
+                rules.allow(&forms) && rules.may_reach(server, prefix)
+            }
+            _ => rules.allow(&forms),
+        });
+        let kept = match target {
+            Target::Tool { bare, .. } => {
+                known.is_none_or(|known| known.tools.allow(&[bare.to_owned()]))
+            }
+            _ => true,
         };
         (allowed && kept).then(|| Permit { server: server.into() })
     }

@@ -37,6 +37,11 @@ impl Principal {
         if self.roles.is_empty() { "all".to_owned() } else { self.roles.join("+") }
     }
 
+    /// True when any of its roles holds anything back.
+    pub fn is_restricted(&self) -> bool {
+        self.rules.iter().any(|rules| rules.restricts())
+    }
+
     /// What separates one caller's instances and lists from another's.
     pub fn key(&self) -> String {
         format!("uid:{}", self.uid)

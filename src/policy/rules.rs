@@ -43,37 +43,65 @@ impl Rules {
         allowed && !forms.iter().any(|form| self.deny.is_match(form))
     }
 
-    /// Whether any allow glob could match a name that belongs to this server.
-    pub(super) fn may_reach(&self, server: &str) -> bool {
-        self.allow.is_none()
-            || [format!("{server}_"), format!("{}_", underscored(server))].iter().any(|start| {
+    /// Whether this holds anything back at all.
+    pub(super) fn restricts(&self) -> bool {
+        self.allow.is_some() || !self.deny.is_empty()
+    }
+
+    /// Whether any allow glob could match a name that belongs to this server, and no deny glob
+    /// matches all of them.
+    pub(super) fn may_reach(&self, server: &str, prefix: Option<&str>) -> bool {
+        let starts = starts(server, prefix);
+        let named = self.allow.is_none()
+            || starts.iter().any(|start| {
                 self.prefixes
                     .iter()
                     .any(|prefix| start.starts_with(prefix.as_str()) || prefix.starts_with(start))
-            })
+            });
+        named && !starts.iter().any(|start| self.denies_all(start))
+    }
+
+    /// One and the same deny glob matches the bare start and a name that nobody would write.
+    fn denies_all(&self, start: &str) -> bool {
+        let all = self.deny.matches(format!("{start}\u{1}x"));
+        !all.is_empty() && self.deny.matches(start).iter().any(|glob| all.contains(glob))
     }
 }
 
-/// Every spelling that a rule may use for a target.
-pub(super) fn forms(target: Target<'_>) -> Vec<String> {
+/// Every spelling that a rule may use for a target of a server with this `prefix:`.
+pub(super) fn forms(target: Target<'_>, prefix: Option<&str>) -> Vec<String> {
     match target {
-        Target::Tool { server, exposed, bare } | Target::Prompt { server, exposed, bare } => vec![
-            exposed.to_owned(),
-            format!("{server}_{bare}"),
-            format!("{}_{bare}", underscored(server)),
-        ],
+        Target::Tool { server, exposed, bare } | Target::Prompt { server, exposed, bare } => {
+            let mut forms = starts(server, prefix);
+            forms.iter_mut().for_each(|form| form.push_str(bare));
+            forms.push(exposed.to_owned());
+            forms
+        }
         Target::Builtin { exposed } => {
             vec![exposed.to_owned(), exposed.trim_start_matches('_').to_owned()]
         }
         Target::Resource { server, uri } => {
-            vec![format!("{server}_{uri}"), format!("{}_{uri}", underscored(server))]
+            let mut forms = starts(server, None);
+            forms.iter_mut().for_each(|form| form.push_str(uri));
+            forms
         }
         Target::Server { .. } => Vec::new(),
     }
 }
 
-fn underscored(name: &str) -> String {
-    name.replace('-', "_")
+/// What the names of this server's things begin with: its own name, as names are shown (`.` is
+/// `_`), as placeholders have it (`-` is `_` too), and its prefix.
+fn starts(server: &str, prefix: Option<&str>) -> Vec<String> {
+    let shown = server.replace('.', "_");
+    let mut starts: Vec<String> = Vec::with_capacity(5);
+    for name in [server, &server.replace('-', "_"), &shown, &shown.replace('-', "_")] {
+        let start = format!("{name}_");
+        if !starts.contains(&start) {
+            starts.push(start);
+        }
+    }
+    starts.extend(prefix.map(str::to_owned));
+    starts
 }
 
 fn compile(text: &str) -> Option<Glob> {

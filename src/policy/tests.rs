@@ -86,6 +86,91 @@ fn a_server_is_reached_only_through_a_rule_that_could_name_it() {
     }
 }
 
+const DENIED: &str = "
+servers:
+  secret: {command: x}
+  se-cret: {command: x}
+  v1.2: {command: x}
+  docs: {command: x, prefix: d_}
+  bare: {command: x, prefix: ''}
+roles:
+  most: {allow: ['*'], deny: ['secret_*', '_secret_*']}
+  dash: {deny: ['se-cret_*']}
+  dash_as_shown: {deny: ['se_cret*']}
+  dotted: ['v1_2_*']
+  docs: ['d_*']
+  but_docs: {allow: ['*'], deny: ['d_*']}
+  some: {allow: ['*'], deny: ['secret_del*', 'secret_?', 'secret_']}
+  word: [hello]
+  none: []
+  all_denied: {deny: ['*']}
+";
+
+#[test]
+fn a_server_whose_names_are_all_denied_does_not_exist() {
+    let server = |server| Target::Server { server };
+    let read = |server| Target::Resource { server, uri: "file:///a" };
+    let table = [
+        ("most", server("secret"), false),
+        ("most", server("se-cret"), true),
+        ("most", Target::Builtin { exposed: "_secret_connect" }, false),
+        ("dash", server("se-cret"), false),
+        ("dash", server("secret"), true),
+        ("dash_as_shown", server("se-cret"), false),
+        ("dash_as_shown", server("secret"), true),
+        ("some", server("secret"), true),
+        ("but_docs", server("docs"), false),
+        ("but_docs", read("docs"), false),
+        ("but_docs", tool("docs", "read", "read"), false),
+        ("but_docs", server("bare"), true),
+        ("all_denied", server("bare"), false),
+    ];
+    for (role, target, expected) in table {
+        let policy = policy(DENIED, Some(role)).unwrap();
+        let principal = policy.identify(&Credential::Own, None).unwrap();
+        assert_eq!(policy.authorize(&principal, target).is_some(), expected, "{role} {target:?}");
+    }
+}
+
+#[test]
+fn a_server_is_reached_by_its_prefix_too() {
+    let table = [
+        ("docs", "docs", true),
+        ("docs", "secret", false),
+        ("docs", "bare", true), // its tools could be named `d_x`
+        ("word", "bare", true),
+        ("word", "docs", false),
+        ("none", "bare", false),
+        ("dotted", "v1.2", true),
+    ];
+    for (role, server, expected) in table {
+        let policy = policy(DENIED, Some(role)).unwrap();
+        let principal = policy.identify(&Credential::Own, None).unwrap();
+        let permit = policy.authorize(&principal, Target::Server { server });
+        assert_eq!(permit.is_some(), expected, "{role} {server}");
+    }
+    let policy = policy(DENIED, Some("docs")).unwrap();
+    let principal = policy.identify(&Credential::Own, None).unwrap();
+    // In a session with it alone it is shown as `read`.
+    assert!(policy.authorize(&principal, tool("docs", "read", "read")).is_some());
+    let uri = Target::Resource { server: "docs", uri: "file:///a" };
+    assert!(policy.authorize(&principal, uri).is_none(), "resources have no prefix");
+}
+
+#[test]
+fn a_role_that_holds_nothing_back_restricts_nobody() {
+    let yaml = "roles: {admin: null, empty: {deny: []}, none: [], deny: {deny: [x]}}";
+    for (role, expected) in
+        [("", false), ("admin", false), ("empty", false), ("none", true), ("deny", true)]
+    {
+        let policy = policy(yaml, Some(role)).unwrap();
+        let principal = policy.identify(&Credential::Own, None).unwrap();
+        assert_eq!(principal.is_restricted(), expected, "{role}");
+    }
+    let policy = policy(yaml, None).unwrap();
+    assert!(policy.identify(&Credential::Own, Some("none")).unwrap().is_restricted());
+}
+
 #[test]
 fn an_unknown_role_is_refused_by_name() {
     let denied = policy(ROLES, Some("ADMIN")).err().unwrap();

@@ -8,35 +8,26 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-#[derive(Deserialize)]
-pub(super) struct Envelope<'a> {
-    #[serde(borrow, default)]
-    pub(super) jsonrpc: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "present")]
-    pub(super) id: Option<&'a RawValue>,
-    #[serde(borrow, default, deserialize_with = "present")]
-    pub(super) method: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    pub(super) params: Option<Picked<'a>>,
-    #[serde(borrow, default, deserialize_with = "present")]
-    pub(super) result: Option<&'a RawValue>,
-    #[serde(borrow, default)]
-    pub(super) error: Option<&'a RawValue>,
-}
-
-/// A field that is there, be it null.
-fn present<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<&'de RawValue>, D::Error> {
-    <&RawValue>::deserialize(deserializer).map(Some)
-}
-
 /// Reads the named keys of an object and passes over every other key and every other shape.
-/// A named key that comes twice is an error: two readers might each believe another one.
+/// A named key that comes twice is an error: two readers might each believe another one. So might
+/// they of a key that differs only in letter case, which goes into `clash`.
 macro_rules! picks {
-    ($(#[$doc:meta])* $name:ident { $($key:literal => $field:ident: $type:ty,)* }) => {
+    (@value $map:ident) => {
+        $map.next_value()?
+    };
+    // A field that is there, be it null.
+    (@value $map:ident present) => {
+        Some($map.next_value::<&RawValue>()?)
+    };
+    ($(#[$doc:meta])* $name:ident {
+        $($key:literal => $field:ident: $type:ty $(, $how:ident)?;)*
+    }) => {
         $(#[$doc])*
         #[derive(Default)]
         pub(super) struct $name<'a> {
             $(pub(super) $field: $type,)*
+            /// What is wrong with a key that a reader blind to letter case takes for a named one.
+            pub(super) clash: Option<&'static str>,
             nothing: PhantomData<&'a ()>,
         }
 
@@ -60,9 +51,14 @@ macro_rules! picks {
                                         return Err(de::Error::duplicate_field($key));
                                     }
                                     seen.push($key);
-                                    found.$field = map.next_value()?;
+                                    found.$field = picks!(@value map $($how)?);
                                 })*
-                                _ => {
+                                key => {
+                                    $(if folds_to(key, $key) {
+                                        found.clash = Some(concat!(
+                                            "a key differs from `", $key, "` only in letter case"
+                                        ));
+                                    })*
                                     map.next_value::<IgnoredAny>()?;
                                 }
                             }
@@ -106,28 +102,67 @@ macro_rules! picks {
 }
 
 picks! {
+    Envelope {
+        "jsonrpc" => jsonrpc: Option<&'a RawValue>;
+        "id" => id: Option<&'a RawValue>, present;
+        "method" => method: Option<&'a RawValue>, present;
+        "params" => params: Option<Picked<'a>>;
+        "result" => result: Option<&'a RawValue>, present;
+        "error" => error: Option<&'a RawValue>;
+    }
+}
+
+impl Envelope<'_> {
+    /// The first clash at any depth that is looked at.
+    pub(super) fn clash(&self) -> Option<&'static str> {
+        let params = self.params.as_ref();
+        self.clash
+            .or_else(|| params?.clash)
+            .or_else(|| params?.meta.clash)
+            .or_else(|| params?.meta.related_task.clash)
+    }
+}
+
+picks! {
     /// The interesting parts of `params`.
     Picked {
-        "name" => name: Option<&'a RawValue>,
-        "uri" => uri: Option<&'a RawValue>,
-        "taskId" => task_id: Option<&'a RawValue>,
-        "requestId" => request_id: Option<&'a RawValue>,
-        "progressToken" => progress_of: Option<&'a RawValue>,
-        "task" => task: Option<IgnoredAny>,
-        "_meta" => meta: Meta<'a>,
+        "name" => name: Option<&'a RawValue>;
+        "uri" => uri: Option<&'a RawValue>;
+        "taskId" => task_id: Option<&'a RawValue>;
+        "requestId" => request_id: Option<&'a RawValue>;
+        "progressToken" => progress_of: Option<&'a RawValue>;
+        "task" => task: Option<IgnoredAny>;
+        "_meta" => meta: Meta<'a>;
     }
 }
 
 picks! {
     Meta {
-        "progressToken" => token: Option<&'a RawValue>,
-        "io.modelcontextprotocol/related-task" => related_task: RelatedTask<'a>,
+        "progressToken" => token: Option<&'a RawValue>;
+        "io.modelcontextprotocol/related-task" => related_task: RelatedTask<'a>;
     }
 }
 
 picks! {
     RelatedTask {
-        "taskId" => task_id: Option<&'a RawValue>,
+        "taskId" => task_id: Option<&'a RawValue>;
+    }
+}
+
+/// Whether the key is the other one to a reader that is blind to letter case, such as Go's
+/// `encoding/json`, where the last one wins.
+fn folds_to(key: &str, name: &str) -> bool {
+    key.chars().map(fold).eq(name.chars().map(fold))
+}
+
+/// The letters beyond ASCII that some reader takes for one of ASCII: by Unicode's folding, the
+/// long s and the Kelvin sign, and in Java the i with a dot and the one without.
+fn fold(letter: char) -> char {
+    match letter {
+        'ſ' => 's',
+        '\u{212a}' => 'k',
+        'İ' | 'ı' => 'i',
+        other => other.to_ascii_lowercase(),
     }
 }
 

@@ -85,6 +85,9 @@ impl Message {
             }
         };
         let id_text = || id.clone().map(|id| text[id].to_owned());
+        if let Some(why) = envelope.clash() {
+            return Err(Invalid::Message { id: id_text(), why });
+        }
         if envelope.jsonrpc.map(RawValue::get) != Some("\"2.0\"") {
             return Err(Invalid::Message { id: id_text(), why: "jsonrpc must be \"2.0\"" });
         }

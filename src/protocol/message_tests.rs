@@ -85,6 +85,51 @@ fn refuses_what_is_no_message() {
 }
 
 #[test]
+fn a_key_that_only_letter_case_tells_from_a_named_one_is_refused_by_name() {
+    let call = |params: &str| {
+        format!(r#"{{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{{{params}}}}}"#)
+    };
+    let meta = |meta: &str| call(&format!(r#""name":"a","_meta":{{{meta}}}"#));
+    for (text, key) in [
+        (r#"{"jsonrpc":"2.0","id":7,"ID":8,"method":"m"}"#.to_owned(), "id"),
+        (r#"{"jsonrpc":"2.0","id":7,"method":"ping","Method":"m"}"#.to_owned(), "method"),
+        (r#"{"jsonrpc":"2.0","id":7,"method":"m","PARAMS":{"name":"b"}}"#.to_owned(), "params"),
+        (r#"{"jsonrpc":"2.0","id":7,"result":{},"reſult":{}}"#.to_owned(), "result"),
+        (call(r#""name":"a","Name":"b""#), "name"),
+        (call(r#""NAME":"b""#), "name"),
+        (call(r#""uri":"a","ur\u0049":"b""#), "uri"),
+        (call(r#""uri":"a","urı":"b""#), "uri"),
+        (call("\"taſ\u{212a}Id\":\"b\""), "taskId"),
+        (call(r#""requestid":"b""#), "requestId"),
+        (call(r#""name":"a","_Meta":{}"#), "_meta"),
+        (meta(r#""progresstoken":1"#), "progressToken"),
+        (
+            meta(r#""io.modelcontextprotocol/Related-Task":{}"#),
+            "io.modelcontextprotocol/related-task",
+        ),
+        (meta(r#""io.modelcontextprotocol/related-task":{"taskid":1}"#), "taskId"),
+    ] {
+        let Invalid::Message { id, why } = refused(text.as_bytes()) else { panic!("{text}") };
+        assert_eq!(id.as_deref(), Some("7"), "{text}");
+        assert!(why.contains(&format!("`{key}`")), "{why}: {text}");
+    }
+    let fine = call(r#""name":"a","arguments":{"Name":"b","name":"c"},"names":1,"nam":2,"é":3"#);
+    assert_eq!(parse(&fine).name().unwrap(), "a");
+}
+
+#[test]
+fn a_null_is_there_where_that_makes_a_difference() {
+    let answer = parse(r#"{"jsonrpc":"2.0","id":1,"result":null,"error":null}"#);
+    assert_eq!((answer.kind(), answer.is_error()), (Kind::Response, false));
+    let null_id = refused(br#"{"jsonrpc":"2.0","id":null,"method":"ping"}"#);
+    assert!(null_id.to_string().contains("must not be null"));
+    assert_eq!(parse(r#"{"jsonrpc":"2.0","method":"ping"}"#).kind(), Kind::Notification);
+    assert_eq!(parse(r#"{"jsonrpc":"2.0","method":"m","params":null}"#).kind(), Kind::Notification);
+    refused(br#"{"jsonrpc":"2.0","id":1,"method":null}"#);
+    refused(br#"["2.0",1,"ping"]"#);
+}
+
+#[test]
 fn deep_nesting_and_many_keys_are_only_passed_over() {
     let deep = format!(
         r#"{{"jsonrpc":"2.0","id":1,"method":"m","params":{{"x":{}{}}}}}"#,

@@ -10,6 +10,7 @@ mod faults;
 mod harness;
 mod keys;
 mod load;
+mod roles;
 mod seed;
 mod soak;
 mod strangers;

@@ -30,7 +30,7 @@ pub(crate) struct List {
 }
 
 /// The four lists, and which member and key each has.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Kind {
     Tools,
     Prompts,

@@ -54,6 +54,8 @@ pub(crate) struct Shelf {
     by_name: HashMap<String, usize>,
     /// Names of backends' own that only one backend has.
     by_bare: HashMap<String, Option<usize>>,
+    /// The gateway's own names. They never lead to a backend, be they shown or not.
+    reserved: HashSet<String>,
 }
 
 impl Shelf {
@@ -68,7 +70,8 @@ impl Shelf {
 
     /// An exposed name, or a bare one that is unique.
     pub(crate) fn find(&self, name: &str) -> Option<&Shown> {
-        let at = self.by_name.get(name).copied().or_else(|| *self.by_bare.get(name)?)?;
+        let bare = || (!self.reserved.contains(name)).then(|| *self.by_bare.get(name)?)?;
+        let at = self.by_name.get(name).copied().or_else(bare)?;
         self.shown.get(at)
     }
 
@@ -146,17 +149,18 @@ pub(crate) fn aggregate(sources: &[Source<'_>], policy: &Policy, who: &Principal
     let placeholders: Vec<String> =
         sources.iter().map(|source| names.placeholder(&source.server.name)).collect();
     let mut view = View::default();
+    view.tools.reserved.extend(placeholders.iter().cloned().chain([STATUS.to_owned()]));
+    let mut located = HashSet::new();
     for (source, placeholder) in sources.iter().zip(placeholders) {
         let prefix = source.server.prefix.as_deref();
         let server = &source.name;
-        let target = Target::Builtin { exposed: &placeholder };
-        if source.placeholder && policy.authorize(who, target).is_some() {
+        let targets = [Target::Builtin { exposed: &placeholder }, Target::Server { server }];
+        if targets.into_iter().all(|target| policy.authorize(who, target).is_some()) {
             let raw = placeholder_definition(&placeholder, server);
             let route = Route::Connect { server: Arc::clone(server) };
-            view.tools.put(Shown { exposed: placeholder, route, raw, hidden: false });
-        } else {
             // Once connected the placeholder leaves the list but still answers.
-            view.tools.hide(placeholder, Route::Connect { server: Arc::clone(server) });
+            let hidden = !source.placeholder;
+            view.tools.put(Shown { exposed: placeholder, route, raw, hidden });
         }
         let Some(listing) = &source.listing else { continue };
         let shelves = [
@@ -176,7 +180,7 @@ pub(crate) fn aggregate(sources: &[Source<'_>], policy: &Policy, who: &Principal
                 shelf.put(Shown { exposed, route, raw, hidden });
             }
         }
-        locate(&mut view, source, listing, policy, who);
+        locate(&mut view, &mut located, source, listing, policy, who);
     }
     if policy.authorize(who, Target::Builtin { exposed: STATUS }).is_some() {
         let raw = status_definition();
@@ -192,7 +196,9 @@ pub(crate) fn transparent(source: &Source<'_>, policy: &Policy, who: &Principal)
     let server = &source.name;
     for (kind, shelf) in [(Kind::Tools, &mut view.tools), (Kind::Prompts, &mut view.prompts)] {
         for (bare, raw) in unique(listing, kind) {
-            if policy.authorize(who, target_of(kind, server, bare, bare)).is_some() {
+            // Rules are about qualified names; a bare one might look like another backend's.
+            let qualified = format!("{server}_{bare}");
+            if policy.authorize(who, target_of(kind, server, &qualified, bare)).is_some() {
                 let route = Route::Backend { server: Arc::clone(server), bare: bare.to_owned() };
                 shelf.put(Shown {
                     exposed: bare.to_owned(),
@@ -203,15 +209,8 @@ pub(crate) fn transparent(source: &Source<'_>, policy: &Policy, who: &Principal)
             }
         }
     }
-    locate(&mut view, source, listing, policy, who);
+    locate(&mut view, &mut HashSet::new(), source, listing, policy, who);
     view
-}
-
-impl Shelf {
-    /// Callable under this name, but never listed.
-    fn hide(&mut self, exposed: String, route: Route) {
-        self.put(Shown { exposed, route, raw: String::new(), hidden: true });
-    }
 }
 
 fn target_of<'a>(kind: Kind, server: &'a str, exposed: &'a str, bare: &'a str) -> Target<'a> {
@@ -230,10 +229,12 @@ fn unique(listing: &Listing, kind: Kind) -> impl Iterator<Item = (&str, &str)> {
         .map(|item| (item.key.as_str(), item.raw.as_str()))
 }
 
-fn locate(
+/// Adds the resources and templates that are not `located` yet.
+fn locate<'a>(
     view: &mut View,
+    located: &mut HashSet<(Kind, &'a str)>,
     source: &Source<'_>,
-    listing: &Listing,
+    listing: &'a Listing,
     policy: &Policy,
     who: &Principal,
 ) {
@@ -244,7 +245,7 @@ fn locate(
             let server = &source.name;
             let allowed = policy.authorize(who, Target::Resource { server, uri }).is_some();
             // The first backend that lists a URI has it; a second could not be reached.
-            if allowed && !all.iter().any(|known: &Located| known.uri == uri) {
+            if allowed && located.insert((kind, uri)) {
                 all.push(Located {
                     uri: uri.to_owned(),
                     server: Arc::clone(server),
@@ -276,3 +277,7 @@ fn status_definition() -> String {
     })
     .to_string()
 }
+
+#[cfg(test)]
+#[path = "view_tests.rs"]
+mod tests;
