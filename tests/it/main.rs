@@ -6,6 +6,7 @@
 
 mod byte_exact;
 mod faults;
+mod frontend;
 mod harness;
 mod keys;
 mod load;
