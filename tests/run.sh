@@ -2,16 +2,15 @@
 # Runs everything that `make test` promises, and counts it.
 #
 #   tests/run.sh         formatting, lints, dependencies, all cargo tests, real clients, conformance
-#   tests/run.sh soak    the long runs: cargo tests in a module `soak`, and tests/soak/run.sh
+#   tests/run.sh soak    the long runs, in release mode: cargo tests in a module `soak`, and
+#                        tests/soak/run.sh, every combination of real clients and backends
 #
 # The suites that are no cargo tests (tests/clients/run.sh, tests/conformance/run.sh) run if they
-# are there, in their own directory's terms:
-#   - MCP_GATEWAY_BIN is the gateway to test, as an absolute path;
-#   - the last line of the form `N passed, N failed, N skipped` is what they count for;
-#   - a status other than 0 is a failure, whatever that line says.
+# are there. Their last line of the form `NAME: N passed, N failed[, N skipped]` is what they count
+# for; a status other than 0 is a failure, whatever that line says.
 #
-# The last line of this script has the same form. The status is 0 if nothing failed and no more
-# was skipped than tests/skips allows.
+# The last line of this script is `N passed, N failed, N skipped`. The status is 0 if nothing failed
+# and no more was skipped than tests/skips allows.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -94,26 +93,23 @@ cargo_tests() {
 suite() {
     run "$@"
     local line
-    line=$(grep -E '^[0-9]+ passed, [0-9]+ failed, [0-9]+ skipped$' "$logs/out" | tail -n 1 || true)
+    line=$(grep -oE '[0-9]+ passed, [0-9]+ failed(, [0-9]+ skipped)?$' "$logs/out" | tail -n 1 || true)
     # shellcheck disable=SC2086 # the words are the numbers and their names
     set -- $line
     local p=${1:-0} f=${3:-0} s=${5:-0}
     if [ "$status" -ne 0 ] && [ "$f" -eq 0 ]; then f=1; fi
     if [ -z "$line" ] && [ "$status" -eq 0 ]; then
-        echo "the last line must be \`N passed, N failed, N skipped\`" >&2
+        echo "no line \`N passed, N failed\`" >&2
         broken+=("no count")
         f=1
     fi
     count "$p" "$f" "$s"
 }
 
-export MCP_GATEWAY_BIN=$target/debug/mcp-gateway
-
 if [ "$mode" = soak ]; then
     need build cargo build --locked --release --bins --examples
-    export MCP_GATEWAY_BIN=$target/release/mcp-gateway
     cargo_tests soak cargo test --locked --release --no-fail-fast -- --include-ignored --nocapture soak::
-    if [ -x tests/soak/run.sh ]; then suite soak-scripts tests/soak/run.sh; fi
+    suite clients tests/soak/run.sh --binary "$target/release/mcp-gateway"
 else
     need setup tests/setup/setup.sh
     tools=$(tests/setup/setup.sh --path)/tools/bin
@@ -123,9 +119,10 @@ else
         check --hide-inclusion-graph bans licenses sources
     # Long runs are a module `soak`; leaving them out is no skip.
     cargo_tests cargo cargo test --locked --no-fail-fast -- --skip soak::
-    for script in tests/clients/run.sh tests/conformance/run.sh; do
-        if [ -x "$script" ]; then suite "$(basename "$(dirname "$script")")" "$script"; fi
-    done
+    if [ -x tests/clients/run.sh ]; then
+        suite clients tests/clients/run.sh --binary "$target/debug/mcp-gateway"
+    fi
+    if [ -x tests/conformance/run.sh ]; then suite conformance tests/conformance/run.sh; fi
 fi
 
 allowed=$(cat tests/skips)

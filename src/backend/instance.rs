@@ -245,6 +245,8 @@ impl Instance {
                 () = self.poke.notified() => {}
             }
         };
+        let wanted = self.phase() == Phase::Stopping && self.trouble().1.is_none();
+        self.on(Event::Lost);
         // What the child still said before its end counts.
         if reading {
             let _ = tokio::time::timeout(LAST_WORDS, &mut reader).await;
@@ -253,13 +255,12 @@ impl Instance {
         if tokio::time::timeout(LAST_WORDS, &mut errors).await.is_err() {
             errors.abort();
         }
-        self.end(&link, &*host, &ended);
+        self.end(&link, &*host, &ended, wanted);
     }
 
-    fn end(self: &Arc<Self>, link: &Arc<Link>, host: &dyn Host, ended: &str) {
+    fn end(self: &Arc<Self>, link: &Arc<Link>, host: &dyn Host, ended: &str, wanted: bool) {
         self.pid.store(0, Ordering::Relaxed);
         let complaint = self.trouble().1;
-        let wanted = self.phase() == Phase::Stopping && complaint.is_none();
         let mut reason = match complaint {
             Some(complaint) => format!("{complaint}; then {ended}"),
             None => ended.to_owned(),

@@ -32,6 +32,8 @@ pub enum Event {
     Ready,
     /// The child cannot be started, or the handshake failed. The child may still run.
     Failed { reason: String },
+    /// The child has ended; its last words are still being read.
+    Lost,
     /// The child has ended (or never was). `reason` tells the whole story, with why it was
     /// stopped.
     Exited { reason: String, jitter: f64 },
@@ -75,11 +77,29 @@ pub enum Phase {
 #[derive(Debug)]
 enum State {
     Stopped,
-    Starting { deadline: Instant },
-    Ready { since: Instant, idle_since: Instant },
-    Draining { deadline: Instant },
-    Stopping { rung: Rung, began: Instant, failed: Option<String> },
-    Backoff { until: Instant, reason: String },
+    Starting {
+        deadline: Instant,
+    },
+    Ready {
+        since: Instant,
+        idle_since: Instant,
+    },
+    Draining {
+        deadline: Instant,
+    },
+    Stopping {
+        rung: Rung,
+        began: Instant,
+        failed: Option<String>,
+    },
+    /// The child is gone; its last words are being read.
+    Ending {
+        ready_since: Option<Instant>,
+    },
+    Backoff {
+        until: Instant,
+        reason: String,
+    },
 }
 
 /// How far the stop ladder has been climbed.
@@ -118,7 +138,7 @@ impl Machine {
             State::Starting { .. } => Phase::Starting,
             State::Ready { .. } => Phase::Ready,
             State::Draining { .. } => Phase::Draining,
-            State::Stopping { .. } => Phase::Stopping,
+            State::Stopping { .. } | State::Ending { .. } => Phase::Stopping,
             State::Backoff { .. } => Phase::Backoff,
         }
     }
@@ -166,6 +186,18 @@ impl Machine {
                 }
                 _ => Action::Nothing,
             },
+            Event::Lost => {
+                match self.state {
+                    State::Ready { since, .. } => {
+                        self.state = State::Ending { ready_since: Some(since) }
+                    }
+                    State::Starting { .. } | State::Draining { .. } => {
+                        self.state = State::Ending { ready_since: None };
+                    }
+                    _ => {}
+                }
+                Action::Nothing
+            }
             Event::Exited { reason, jitter } => {
                 self.exited(now, reason, jitter);
                 Action::Nothing
@@ -184,7 +216,7 @@ impl Machine {
                     self.state = State::Stopped;
                     Action::Nothing
                 }
-                State::Stopped | State::Stopping { .. } => Action::Nothing,
+                State::Stopped | State::Stopping { .. } | State::Ending { .. } => Action::Nothing,
             },
             Event::Tick => self.tick(now),
         }
@@ -201,9 +233,10 @@ impl Machine {
             State::Backoff { until, reason } => {
                 Action::Refuse { until: *until, failures: self.failures, reason: reason.clone() }
             }
-            State::Starting { .. } | State::Draining { .. } | State::Stopping { .. } => {
-                Action::Wait
-            }
+            State::Starting { .. }
+            | State::Draining { .. }
+            | State::Stopping { .. }
+            | State::Ending { .. } => Action::Wait,
         }
     }
 
@@ -237,7 +270,12 @@ impl Machine {
             }
             // One crash of a child that served well is answered by a start at the next call; a
             // child that keeps crashing young is left alone.
-            State::Ready { since, .. } if now.duration_since(since) >= STEADY => Some((reason, 0)),
+            State::Ready { since, .. } | State::Ending { ready_since: Some(since) }
+                if now.duration_since(since) >= STEADY =>
+            {
+                Some((reason, 0))
+            }
+            State::Ending { .. } => Some((reason, self.failures + 1)),
             State::Ready { .. } | State::Draining { .. } => Some((reason, self.failures + 1)),
             State::Stopped => None,
             backoff @ State::Backoff { .. } => {
@@ -278,7 +316,7 @@ impl Machine {
                     Action::Kill
                 }
             },
-            State::Stopped | State::Backoff { .. } => Action::Nothing,
+            State::Stopped | State::Ending { .. } | State::Backoff { .. } => Action::Nothing,
         }
     }
 
@@ -296,7 +334,9 @@ impl Machine {
                 // Nothing is stronger than KILL.
                 Rung::Killed => None,
             },
-            State::Ready { .. } | State::Stopped | State::Backoff { .. } => None,
+            State::Ready { .. } | State::Stopped | State::Ending { .. } | State::Backoff { .. } => {
+                None
+            }
         }
     }
 }

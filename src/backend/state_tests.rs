@@ -124,6 +124,7 @@ enum Move {
     Release,
     Ready,
     Fail,
+    Lost,
     Exit,
     Drain,
     Wait(u32),
@@ -135,6 +136,7 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
         3 => Just(Move::Release),
         3 => Just(Move::Ready),
         1 => Just(Move::Fail),
+        1 => Just(Move::Lost),
         2 => Just(Move::Exit),
         1 => Just(Move::Drain),
         4 => (0u32..400_000).prop_map(Move::Wait),
@@ -150,15 +152,22 @@ proptest! {
         let mut alive = false;
         let mut held = 0usize;
         let mut asked_to_stop = false;
+        let mut lost = false;
         for step in moves {
             let action = match step {
                 Move::Acquire => machine.on(now, Event::Acquire),
                 Move::Release if held > 0 => { held -= 1; machine.on(now, Event::Release) }
                 Move::Release => Action::Nothing,
-                Move::Ready if alive => machine.on(now, Event::Ready),
+                Move::Ready if alive && !lost => machine.on(now, Event::Ready),
                 Move::Ready => Action::Nothing,
                 Move::Fail => { asked_to_stop = true; machine.on(now, Event::Failed { reason: "f".into() }) }
+                Move::Lost if alive => {
+                    lost = true;
+                    machine.on(now, Event::Lost)
+                }
+                Move::Lost => Action::Nothing,
                 Move::Exit if alive => {
+                    lost = false;
                     alive = false;
                     machine.on(now, Event::Exited { reason: "e".into(), jitter: 0.5 })
                 }
@@ -179,7 +188,7 @@ proptest! {
                     asked_to_stop = false;
                 }
                 Action::Grant => {
-                    prop_assert!(alive, "a lease on nothing");
+                    prop_assert!(alive && !lost, "a lease on nothing");
                     held += 1;
                 }
                 Action::CloseStdin => {

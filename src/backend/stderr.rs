@@ -22,18 +22,13 @@ pub(super) struct Tail {
     secrets: Vec<Secret>,
 }
 
-/// Parts of the names of variables whose values are secrets.
-const SECRET_NAMES: [&str; 8] =
-    ["KEY", "TOKEN", "SECRET", "PASS", "CREDENTIAL", "AUTH", "PRIVATE", "COOKIE"];
 /// A shorter value would blot out ordinary words.
 const SHORTEST_SECRET: usize = 6;
 
 impl Tail {
     pub(super) fn new(env: &[(String, Secret)]) -> Self {
         let secrets = env.iter().filter(|(name, value)| {
-            let name = name.to_ascii_uppercase();
-            value.expose().len() >= SHORTEST_SECRET
-                && SECRET_NAMES.iter().any(|part| name.contains(part))
+            value.expose().len() >= SHORTEST_SECRET && Secret::is_likely(name)
         });
         Tail { lines: Mutex::default(), secrets: secrets.map(|(_, value)| value.clone()).collect() }
     }

@@ -6,9 +6,19 @@ use std::fmt;
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
+/// Parts of the names of variables whose values are secrets.
+const NAMES: [&str; 8] =
+    ["KEY", "TOKEN", "SECRET", "PASS", "CREDENTIAL", "AUTH", "PRIVATE", "COOKIE"];
+
 impl Secret {
     pub fn new(text: impl Into<String>) -> Self {
         Self(text.into())
+    }
+
+    /// Whether a variable of this name most likely holds a secret.
+    pub fn is_likely(name: &str) -> bool {
+        let name = name.to_ascii_uppercase();
+        NAMES.iter().any(|part| name.contains(part))
     }
 
     /// The text itself, for the child's environment and nothing else.

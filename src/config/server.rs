@@ -160,9 +160,13 @@ fn environment(reader: &mut Reader<'_>, spot: &Spot<'_>, enabled: bool) -> Vec<(
             "None".to_owned()
         } else {
             if enabled && let Some(python) = plain.then(|| python_text(text)).flatten() {
-                let what = format!(
-                    "the program gets \"{text}\" as written, where mcp-unify gave \"{python}\"; put the one you want in quotes"
-                );
+                let what = if Secret::is_likely(&entry.key) {
+                    "the program gets the text as written, where mcp-unify gave another one; put the one you want in quotes".to_owned()
+                } else {
+                    format!(
+                        "the program gets \"{text}\" as written, where mcp-unify gave \"{python}\"; put the one you want in quotes"
+                    )
+                };
                 reader.warning(&spot, what);
             }
             expand(reader, &spot, text, enabled)

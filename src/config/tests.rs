@@ -369,3 +369,15 @@ fn files_of_the_system() {
     let first = folder.write("here/gateway.yaml", "");
     assert_eq!(find(None), Ok(Some(first)));
 }
+
+#[test]
+fn a_warning_does_not_show_what_is_likely_a_secret() {
+    let folder = Folder::new("secret-warning");
+    let path =
+        folder.write("g.yaml", "servers: {m: {command: x, env: {API_KEY: 0123, PORT: 010}}}\n");
+    let loaded = load(Some(&path), &|_| None, Mode::Foreground).unwrap();
+    let texts: Vec<&str> = loaded.warnings.iter().map(|warning| warning.what.as_str()).collect();
+    assert_eq!(texts.len(), 2, "{texts:?}");
+    assert!(!texts[0].contains("0123") && !texts[0].contains("83"), "{}", texts[0]);
+    assert!(texts[1].contains("\"010\"") && texts[1].contains("\"8\""), "{}", texts[1]);
+}

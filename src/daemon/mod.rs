@@ -23,7 +23,7 @@ use crate::{
     gateway::Gateway,
     policy::{Credential, Policy},
     spawner::Spawner,
-    sys::peer,
+    sys::{fds, peer},
 };
 
 /// How long requests in flight may go on after the first signal.
@@ -52,6 +52,7 @@ pub struct Listen {
 impl Daemon {
     /// Must be called on the runtime that will run it.
     pub fn new(config: Config, role: Option<&str>) -> anyhow::Result<Self> {
+        fds::keep_from_children();
         for plugin in &config.plugins {
             tracing::warn!("plugin {}: not loaded, this version runs no plugins", plugin.module());
         }

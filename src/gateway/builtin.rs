@@ -29,7 +29,8 @@ pub(super) async fn connect(request: &Request<'_>, server: &Arc<str>) -> Result<
         let name = request.message.name().unwrap_or_default();
         return Err(Failure::UnknownTool(name.into_owned()));
     }
-    let met = lists::discover(Arc::clone(session), server.to_string(), vec![Kind::Tools]).await;
+    let met = lists::discover(Arc::clone(session), server.to_string(), vec![Kind::Tools]);
+    let met = request.while_starting(&format!("backend \"{server}\""), met).await;
     let result = match met {
         Ok(lease) => {
             drop(lease);

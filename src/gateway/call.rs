@@ -25,8 +25,8 @@ use crate::{
     },
 };
 
-/// How often a caller who waits for a backend to start hears of it.
-const STARTING: Duration = Duration::from_secs(1);
+/// How often a call looks whether its client is still thinking.
+const THINKING: Duration = Duration::from_secs(1);
 
 pub(super) async fn tool(request: &Request<'_>) -> Result<Answer, Failure> {
     let name = request.message.name();
@@ -81,7 +81,8 @@ async fn locate(request: &Request<'_>, uri: &str) -> Option<Arc<str>> {
     if let Some(server) = request.session.view().locate(uri) {
         return Some(Arc::clone(server));
     }
-    lists::ensure(request.session, &[Kind::Resources, Kind::Templates]).await;
+    let met = lists::ensure(request.session, &[Kind::Resources, Kind::Templates]);
+    request.while_starting("backends that may have it", met).await;
     request.session.view().locate(uri).cloned()
 }
 
@@ -101,7 +102,9 @@ async fn route(request: &Request<'_>, kind: Kind, name: &str) -> Option<(Route, 
     match find() {
         Some(found) => Some(found),
         None => {
-            lists::ensure(session, &[kind]).await;
+            let kinds = [kind];
+            let met = lists::ensure(session, &kinds);
+            request.while_starting("backends that may have it", met).await;
             find()
         }
     }
@@ -116,7 +119,8 @@ pub(super) async fn completion(request: &Request<'_>) -> Result<Answer, Failure>
     let mut params: Value = request.message.params().map_err(|error| invalid(error.to_string()))?;
     let reference = params["ref"].clone();
     if let Some(uri) = reference["uri"].as_str() {
-        lists::ensure(request.session, &[Kind::Templates]).await;
+        let met = lists::ensure(request.session, &[Kind::Templates]);
+        request.while_starting("backends that may have it", met).await;
         let view = request.session.view();
         let template = view.templates.iter().find(|template| template.uri == uri);
         let server = template.map(|template| &template.server).or_else(|| view.locate(uri));
@@ -254,7 +258,7 @@ async fn exchange(
                 let now = Instant::now();
                 if session.questions.any_for(lease.link()) && now < last_moment {
                     // The client is thinking, not the backend.
-                    until = (now + STARTING).min(last_moment);
+                    until = (now + THINKING).min(last_moment);
                 }
                 if now < until {
                     timer.as_mut().reset(until.into());
@@ -299,37 +303,14 @@ fn ended(request: &Request<'_>, lease: &Lease, answer: &stream::Outgoing) -> boo
     message.is_error()
 }
 
-/// A lease; a caller with a progress token hears each second that the backend is starting.
 async fn acquire(
     request: &Request<'_>,
     permit: Permit,
     timeouts: &Timeouts,
 ) -> Result<Lease, Failure> {
     let session = request.session;
-    let server = Arc::clone(permit.server());
+    let what = format!("backend \"{}\"", permit.server());
     let deadline = Instant::now() + timeouts.start.max(timeouts.call);
     let lease = session.gateway().supervisor.acquire(permit, session.holder(), deadline);
-    tokio::pin!(lease);
-    let mut seconds = 0u32;
-    loop {
-        tokio::select! {
-            biased;
-            lease = &mut lease => return Ok(lease?),
-            () = tokio::time::sleep(STARTING), if request.message.progress_token().is_some() => {
-                seconds += 1;
-                let _ = request.reply.notify(starting(request, &server, seconds).into());
-            }
-        }
-    }
-}
-
-/// Tiny steps, so that the backend's own progress, which must grow, comes after them.
-fn starting(request: &Request<'_>, server: &str, seconds: u32) -> String {
-    let token = request.message.progress_token().unwrap_or("null");
-    let text = Value::from(format!("starting backend \"{server}\" ({seconds} s)"));
-    let step = f64::from(seconds) / 1e6;
-    format!(
-        r#"{{"jsonrpc":"2.0","method":"{}","params":{{"progressToken":{token},"progress":{step},"message":{text}}}}}"#,
-        method::PROGRESS
-    )
+    Ok(request.while_starting(&what, lease).await?)
 }

@@ -33,7 +33,8 @@ pub(super) async fn list(request: &Request<'_>, kind: Kind) -> Result<Answer, Fa
         if server.share == Share::Session {
             return own_child(request, server, kind).await;
         }
-        meet(session, server, kind).await?;
+        let what = format!("backend \"{name}\"");
+        request.while_starting(&what, meet(session, server, kind)).await?;
         let listing =
             session.gateway().catalog.get(&session.gateway().key(server, session.holder()), server);
         if listing.is_some_and(|listing| !listing.has(kind.capability())) {
@@ -41,7 +42,7 @@ pub(super) async fn list(request: &Request<'_>, kind: Kind) -> Result<Answer, Fa
             return call::unknown(request).await;
         }
     } else {
-        ensure(session, &[kind]).await;
+        request.while_starting("backends", ensure(session, &[kind])).await;
     }
     let view = session.view();
     session.note_shown(kind, view.mark(kind));

@@ -241,12 +241,10 @@ impl Gateway {
         let key = self.key(server, session.holder());
         let listing = self.catalog.get(&key, server);
         let running = || self.supervisor.running(&server.name, session.holder()).is_some();
-        let placeholder = match server.discover {
-            Discover::Auto => listing
-                .as_ref()
-                .is_none_or(|listing| listing.tools.is_none() && listing.has("tools")),
-            Discover::Placeholder => !running(),
-        };
+        let unknown =
+            listing.as_ref().is_none_or(|listing| listing.tools.is_none() && listing.has("tools"));
+        // A backend that runs and has not told its tools yet has nothing else to show.
+        let placeholder = unknown || (server.discover == Discover::Placeholder && !running());
         Source { server, name: server.name.as_str().into(), listing, placeholder }
     }
 }

@@ -1,8 +1,16 @@
 //! Which part of the room answers a request.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    future::Future,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
+use serde_json::Value;
 
 use super::{
     Layer, Session, builtin, call, catalog::Kind, error::Failure, lists, notices, opening, tasks,
@@ -12,12 +20,17 @@ use crate::{
     protocol::{Message, member, method, stream},
 };
 
+/// How often a caller who waits for a backend to start hears of it.
+const STARTING: Duration = Duration::from_secs(1);
+
 /// One request with everything that serving it needs.
 pub(super) struct Request<'a> {
     pub session: &'a Arc<Session>,
     pub message: &'a Message,
     pub reply: &'a stream::Sender,
     words: Mutex<Option<Message>>,
+    /// Signs of life given.
+    signs: AtomicU32,
 }
 
 impl<'a> Request<'a> {
@@ -26,7 +39,7 @@ impl<'a> Request<'a> {
         message: &'a Message,
         reply: &'a stream::Sender,
     ) -> Self {
-        Request { session, message, reply, words: Mutex::default() }
+        Request { session, message, reply, words: Mutex::default(), signs: AtomicU32::new(0) }
     }
 
     pub(super) fn id(&self) -> &str {
@@ -53,6 +66,32 @@ impl<'a> Request<'a> {
     pub(super) fn param(&self, key: &str) -> Option<String> {
         let params = self.raw_params()?;
         crate::protocol::string_member(&params, key).map(std::borrow::Cow::into_owned)
+    }
+
+    /// Waits for what has to start first; a caller with a progress token hears each second of it.
+    pub(super) async fn while_starting<T>(&self, what: &str, work: impl Future<Output = T>) -> T {
+        tokio::pin!(work);
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut work => return done,
+                () = tokio::time::sleep(STARTING), if self.message.progress_token().is_some() => {
+                    let _ = self.reply.notify(self.sign_of_life(what).into());
+                }
+            }
+        }
+    }
+
+    /// Tiny steps, so that the backend's own progress, which must grow, comes after them.
+    fn sign_of_life(&self, what: &str) -> String {
+        let seconds = self.signs.fetch_add(1, Ordering::Relaxed) + 1;
+        let token = self.message.progress_token().unwrap_or("null");
+        let text = Value::from(format!("starting {what} ({seconds} s)"));
+        let step = f64::from(seconds) / 1e6;
+        format!(
+            r#"{{"jsonrpc":"2.0","method":"{}","params":{{"progressToken":{token},"progress":{step},"message":{text}}}}}"#,
+            method::PROGRESS
+        )
     }
 
     pub(super) fn unknown_method(&self) -> Failure {

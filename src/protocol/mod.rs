@@ -5,6 +5,7 @@
 //! No I/O, no policy, no knowledge of who speaks.
 #![forbid(unsafe_code)]
 
+mod envelope;
 mod error;
 mod member;
 mod message;

@@ -3,5 +3,7 @@
 //! Plain structs in, `io::Result` out. Nothing here has heard of MCP, YAML or roles.
 #![allow(unsafe_code)]
 
+pub mod fds;
 pub mod peer;
+pub mod signals;
 pub mod spawn;

@@ -140,7 +140,8 @@ def compare(binary: Path, row: tuple[str, str, str, str]) -> tuple[bool, str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--binary", type=Path, default=HERE.parents[1] / "target/debug/mcp-gateway")
+    given = os.environ.get("MCP_GATEWAY_BIN", HERE.parents[1] / "target/debug/mcp-gateway")
+    parser.add_argument("--binary", type=Path, default=given)
     parser.add_argument("--only", default="", help="rows whose text holds this")
     parser.add_argument("--all", action="store_true", help="every combination")
     args = parser.parse_args()
@@ -155,7 +156,7 @@ def main() -> None:
         print(f"[{number}/{len(rows)}] {' '.join(row)}: {verdict} ({time.monotonic() - began:.0f} s)", flush=True)
         if not equal:
             print(text, flush=True)
-    print(f"clients: {len(rows) - failed} passed, {failed} failed")
+    print(f"{len(rows) - failed} passed, {failed} failed, 0 skipped")
     sys.exit(failed > 0)
 
 

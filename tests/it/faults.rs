@@ -3,4 +3,5 @@
 mod calls;
 mod clients;
 mod ends;
+mod questions;
 mod starts;

@@ -5,6 +5,7 @@
 #![expect(clippy::disallowed_methods, reason = "tests start the gateway")]
 
 mod byte_exact;
+mod doors;
 mod faults;
 mod frontend;
 mod harness;

@@ -36,7 +36,7 @@ impl Names {
     }
 
     fn take(&mut self, plain: String, server: &str, name: &str) -> String {
-        if plain.len() <= LONGEST && self.taken.insert(plain.clone()) {
+        if (1..=LONGEST).contains(&plain.len()) && self.taken.insert(plain.clone()) {
             return plain;
         }
         let digest = Sha256::digest(format!("{server}\0{name}"));
@@ -106,6 +106,11 @@ mod tests {
         assert_ne!(first[5], first[6]);
     }
 
+    #[test]
+    fn a_tool_without_a_name_gets_one() {
+        assert_eq!(Names::default().qualify("docs", Some(""), "").len(), 7);
+    }
+
     proptest! {
         #[test]
         fn every_name_is_short_clean_and_its_own(
@@ -115,7 +120,7 @@ mod tests {
             let mut seen = HashSet::new();
             for (server, tool) in &all {
                 let name = names.qualify(server, None, tool);
-                prop_assert!(name.len() <= LONGEST);
+                prop_assert!((1..=LONGEST).contains(&name.len()));
                 prop_assert!(name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-'));
                 prop_assert!(seen.insert(name));
             }

@@ -35,34 +35,12 @@ fn a_unix_client_that_vanishes_in_a_call_cancels_it() {
 fn an_sse_client_that_vanishes_in_a_call_cancels_it() {
     let world = World::with(&faulty("f", "slow", TRACE));
     let daemon = world.serve();
-    // The stream lives in a process of its own, so that it can be lost as a whole.
-    let mut curl = std::process::Command::new("curl")
-        .args(["-sN", "-H", "accept: text/event-stream"])
-        .arg(format!("http://{}/sse", daemon.address))
-        .stdout(std::process::Stdio::piped())
-        .spawn()
-        .unwrap();
-    let path = {
-        use std::io::{BufRead, BufReader};
-        let lines = BufReader::new(curl.stdout.as_mut().unwrap()).lines();
-        let mut data = lines.map_while(Result::ok).filter(|line| line.starts_with("data:"));
-        data.next().unwrap()["data:".len()..].trim().to_owned()
-    };
-    let mut post = daemon.raw_http("/mcp");
-    let hello = json!({"protocolVersion": "2024-11-05", "capabilities": {}, "clientInfo": {"name": "x", "version": "1"}});
-    for (id, method, params) in [
-        (1, "initialize", hello),
-        (2, "tools/call", json!({"name": "f_sleep", "arguments": {"ms": 20_000}})),
-    ] {
-        let line = json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params});
-        assert_eq!(post.post(&path, &line.to_string()).status, 202);
-    }
-    eventually("the call to arrive", || world.read("trace").contains("\"sleep\"").then_some(()));
-    curl.kill().unwrap();
-    curl.wait().unwrap();
+    let mut client = daemon.sse();
+    client.text("f_echo", json!({}));
+    client.start_call("f_sleep", json!({"ms": 20_000, "every": 50}));
+    client.notice("notifications/progress");
+    drop(client);
     cancelled(&world, &daemon);
-    let gone = post.post(&path, r#"{"jsonrpc":"2.0","id":3,"method":"ping"}"#);
-    assert_eq!(gone.status, 404, "its session is over");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::json;
 
-use crate::harness::{Client, World, example, faulty};
+use crate::harness::{Client, Framed, World, eventually, example, faulty};
 
 const TRACE: &str = "env: {MCP_TRACE: \"{DIR}/trace\"}";
 
@@ -144,34 +144,30 @@ fn a_caller_who_waits_for_a_slow_start_sees_progress() {
 }
 
 #[test]
-fn a_crash_loop_is_slowed_down_and_the_reason_stays_visible() {
-    let world = World::with(&faulty("f", "exit-at-once 3", ""));
+fn a_crash_loop_opens_the_circuit_and_the_reason_stays_visible() {
+    let world = World::with(&faulty("f", "exit-at-once 3", TRACE));
     let mut client = world.stdio();
-    // First contact is one failure; each call that finds the pause over is another.
-    let text = crate::harness::eventually("the circuit to open", || {
-        let text = client.failure("f_anything", json!({}));
-        let _ = text;
-        let instance = client.instance("f");
-        (instance["failures"].as_u64() >= Some(3)).then(|| instance)
+    let connect = |client: &mut Framed| -> String {
+        let answer = client.call("_f_connect", json!({}));
+        answer["result"]["structuredContent"]["reason"].as_str().unwrap().to_owned()
+    };
+    // Five starts, each after a pause that is longer than the one before.
+    let open = eventually("the circuit to open", || {
+        Some(connect(&mut client)).filter(|reason| reason.contains("5 failures in a row"))
     });
-    assert_eq!(text["state"], "failed", "{text}");
-    assert!(text["trouble"].as_str().unwrap().contains("missing API key"), "{text}");
-    let starts = text["starts"].as_u64().unwrap();
+    assert!(open.contains("missing API key"), "{open}");
+    let pause = open.split("next try in ").nth(1).unwrap().split(' ').next().unwrap();
+    assert!((55.0..80.0).contains(&pause.parse::<f64>().unwrap()), "{open}");
+    // From now on callers are told at once, and nothing is started.
     let began = Instant::now();
-    let answer = world_call(&world);
-    assert!(answer.contains("missing API key"), "{answer}");
-    for _ in 0..50 {
-        client.failure("f_anything", json!({}));
+    for _ in 0..20 {
+        assert!(connect(&mut client).contains("missing API key"));
     }
-    let after = client.instance("f")["starts"].as_u64().unwrap();
-    let allowed = starts + 2 + began.elapsed().as_secs();
-    assert!(after <= allowed, "{starts} starts, then {after} after 50 more calls");
-}
-
-/// One placeholder's answer from another process.
-fn world_call(world: &World) -> String {
-    let output = world.run(&["call", "_f_connect", "--json"]);
-    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    let instance = client.instance("f");
+    assert_eq!(instance["starts"], 5, "{instance}");
+    assert_eq!(instance["state"], "failed", "{instance}");
+    assert!(instance["trouble"].as_str().unwrap().contains("missing API key"), "{instance}");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::{
     collections::VecDeque,
     io::{BufRead, BufReader, Read, Write},
+    os::unix::net::UnixStream,
     sync::mpsc::{Receiver, RecvTimeoutError, channel},
     thread,
     time::Instant,
@@ -12,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::{
     Http, PATIENCE, Running,
+    http::Stream,
     message::{Client, Msg, request},
 };
 
@@ -23,6 +25,8 @@ pub struct Framed {
     kept: VecDeque<Msg>,
     last: u64,
     process: Option<Running>,
+    /// What is closed with us: the reading thread would keep it open.
+    stream: Option<Stream>,
 }
 
 impl Framed {
@@ -40,12 +44,27 @@ impl Framed {
             }
         });
         let send = move |line: &str| input.write_all(format!("{line}\n").as_bytes()).is_ok();
-        Framed { send: Some(Box::new(send)), lines, kept: VecDeque::new(), last: 0, process }
+        Framed {
+            send: Some(Box::new(send)),
+            lines,
+            kept: VecDeque::new(),
+            last: 0,
+            process,
+            stream: None,
+        }
+    }
+
+    pub(super) fn over_unix(stream: UnixStream) -> Self {
+        let twin = || stream.try_clone().unwrap();
+        let mut framed = Self::new(twin(), twin(), None);
+        framed.stream = Some(Stream::Unix(stream));
+        framed
     }
 
     pub(super) fn over_sse(mut http: Http) -> Self {
         let mut stream = http.get("/sse");
         assert_eq!(stream.status, 200);
+        let whole = stream.stream();
         let path = stream.event().expect("the first event names the path to post to");
         let (into, lines) = channel();
         thread::spawn(move || {
@@ -56,7 +75,14 @@ impl Framed {
             }
         });
         let send = move |line: &str| http.post(&path, line).status == 202;
-        Framed { send: Some(Box::new(send)), lines, kept: VecDeque::new(), last: 0, process: None }
+        Framed {
+            send: Some(Box::new(send)),
+            lines,
+            kept: VecDeque::new(),
+            last: 0,
+            process: None,
+            stream: Some(whole),
+        }
     }
 
     pub fn gateway(&mut self) -> &mut Running {
@@ -142,6 +168,14 @@ impl Framed {
         }
         assert!(Instant::now() < until, "the stream does not end");
         self.kept.drain(..).collect()
+    }
+}
+
+impl Drop for Framed {
+    fn drop(&mut self) {
+        if let Some(stream) = &self.stream {
+            stream.shut();
+        }
     }
 }
 

@@ -2,8 +2,8 @@
 //! they come.
 
 use std::{
-    io::{BufRead, BufReader, Read, Write},
-    net::{SocketAddr, TcpStream},
+    io::{self, BufRead, BufReader, Read, Write},
+    net::{Shutdown, SocketAddr, TcpStream},
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
 };
@@ -13,9 +13,51 @@ use super::{
     message::{Client, Msg},
 };
 
-trait Duplex: Read + Write + Send {}
-impl<T: Read + Write + Send> Duplex for T {}
-type Connection = BufReader<Box<dyn Duplex>>;
+type Connection = BufReader<Stream>;
+
+/// A connection. All its clones end with `shut`.
+pub enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Stream {
+    pub(super) fn twin(&self) -> Self {
+        match self {
+            Self::Tcp(stream) => Self::Tcp(stream.try_clone().unwrap()),
+            Self::Unix(stream) => Self::Unix(stream.try_clone().unwrap()),
+        }
+    }
+
+    pub(super) fn shut(&self) {
+        let _ = match self {
+            Self::Tcp(stream) => stream.shutdown(Shutdown::Both),
+            Self::Unix(stream) => stream.shutdown(Shutdown::Both),
+        };
+    }
+}
+
+impl Read for Stream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.read(buffer),
+            Self::Unix(stream) => stream.read(buffer),
+        }
+    }
+}
+
+impl Write for Stream {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.write(bytes),
+            Self::Unix(stream) => stream.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
 
 #[derive(Clone)]
 enum Address {
@@ -73,17 +115,17 @@ impl Http {
 
     fn connect(&mut self) -> Connection {
         self.connections += 1;
-        let stream: Box<dyn Duplex> = match &self.address {
+        let stream = match &self.address {
             Address::Tcp(address) => {
                 let stream = TcpStream::connect(address).unwrap();
                 stream.set_read_timeout(Some(PATIENCE)).unwrap();
                 stream.set_nodelay(true).unwrap();
-                Box::new(stream)
+                Stream::Tcp(stream)
             }
             Address::Unix(path) => {
                 let stream = UnixStream::connect(path).unwrap();
                 stream.set_read_timeout(Some(PATIENCE)).unwrap();
-                Box::new(stream)
+                Stream::Unix(stream)
             }
         };
         BufReader::new(stream)
@@ -231,6 +273,11 @@ impl Exchange {
 
     pub fn is_events(&self) -> bool {
         self.header("content-type").is_some_and(|kind| kind.starts_with("text/event-stream"))
+    }
+
+    /// Its connection, to end it from elsewhere.
+    pub(super) fn stream(&self) -> Stream {
+        self.connection.as_ref().unwrap().get_ref().twin()
     }
 
     /// Reads some of the body; false at its end.

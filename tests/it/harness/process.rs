@@ -118,7 +118,7 @@ impl Daemon {
     /// A framed session over the Unix socket, not yet initialized; `preface` as JSON.
     pub fn raw_unix(&self, preface: &str) -> Framed {
         let stream = UnixStream::connect(&self.socket).unwrap();
-        let mut framed = Framed::new(stream.try_clone().unwrap(), stream, None);
+        let mut framed = Framed::over_unix(stream);
         framed.send(&format!("MCP-GATEWAY 1 {preface}"));
         framed
     }

@@ -113,10 +113,6 @@ fn the_same_name_in_two_backends_leads_to_two_tools() {
     // `gateway_status` stays the gateway's, though two backends would have the name.
     let status = client.status();
     assert!(status["uptime_s"].is_u64(), "{status}");
-    // A bare name that two backends have is not guessed.
-    assert!(
-        client.failure("echo2", json!({})).contains("echo2") || tools.contains(&"echo2".to_owned())
-    );
 }
 
 #[test]
@@ -213,15 +209,16 @@ fn a_session_id_is_worth_nothing_elsewhere_and_no_secret_is_kept() {
     assert_eq!(other.begin(ping).status, 404);
     // Another user on this machine is turned away, whatever he knows.
     if nix::unistd::geteuid().is_root() {
+        let address = daemon.address;
         let script = format!(
-            "import os,urllib.request\nos.setuid(65534)\n\
-             r=urllib.request.Request('http://{}/mcp',data=b'{ping}',headers={{'mcp-session-id':'{id}','content-type':'application/json','accept':'application/json, text/event-stream'}})\n\
-             try: print(urllib.request.urlopen(r).status)\nexcept urllib.error.HTTPError as e: print(e.code)\n",
-            daemon.address
+            "import os,socket\n'x'.encode('idna')\nos.setuid(65534)\ns=socket.create_connection(('{}',{}),10)\n\
+             s.sendall(b'GET /mcp HTTP/1.1\\r\\nhost: localhost\\r\\nmcp-session-id: {id}\\r\\n\
+             accept: text/event-stream\\r\\n\\r\\n')\nprint(s.recv(12).decode()[9:])\n",
+            address.ip(),
+            address.port()
         );
         let output = std::process::Command::new(crate::harness::python())
             .args(["-c", &script])
-            .env("no_proxy", "*")
             .output()
             .unwrap();
         assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), "403", "{output:?}");
