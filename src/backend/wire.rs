@@ -237,6 +237,11 @@ impl Link {
         (self.junk.load(Ordering::Relaxed), self.pending().strays)
     }
 
+    /// False once the child has ended or is to end.
+    pub fn is_open(&self) -> bool {
+        self.input.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
     /// No more input for the child; it is to end by itself.
     pub(super) fn close_input(&self) {
         self.input.lock().unwrap_or_else(PoisonError::into_inner).take();

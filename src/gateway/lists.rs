@@ -220,6 +220,9 @@ pub(super) async fn discover(
         if !kinds.iter().any(|kind| gateway.lacks(&session, server, *kind)) {
             return Ok(lease);
         }
+        if !lease.link().is_open() {
+            return Err(Failure::Gone(name));
+        }
         if tokio::time::timeout_at(deadline.into(), grown).await.is_err() {
             return Err(Failure::Late {
                 server: name,

@@ -18,7 +18,7 @@ use super::{
     router::{Answer, Request},
 };
 use crate::{
-    backend::{Host, Instance, InstanceKey, Link, Opening, Scope},
+    backend::{AskError, Host, Instance, InstanceKey, Link, Opening, Scope},
     config::Share,
     protocol::{Message, method, string_member},
 };
@@ -83,6 +83,8 @@ impl Host for Gateway {
 
     fn gone(&self, instance: &Arc<Instance>, link: &Arc<Link>) {
         self.withdrawn(link, None, None);
+        // Who waits for its lists waits in vain.
+        self.catalog.grown.notify_waiters();
         self.tasks.forget_instance(instance.key());
         for session in self.users_of(instance) {
             session.subscriptions_lost(&instance.key().server);
@@ -227,9 +229,9 @@ impl Gateway {
             }
             match fetch(link, *kind, server.timeouts.call).await {
                 Ok(list) => listing.set(*kind, Some(Arc::new(list))),
-                // Templates are often left out though resources are promised.
-                Err(error) if *kind == Kind::Templates => {
-                    tracing::debug!(server = server.name, "{}: {error}", kind.method());
+                // It promised the list and refuses it; templates are often forgotten.
+                Err(error @ AskError::Answered(_)) => {
+                    tracing::warn!(server = server.name, "{}: {error}", kind.method());
                     listing.set(*kind, Some(Arc::default()));
                 }
                 Err(error) => {
