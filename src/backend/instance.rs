@@ -190,6 +190,7 @@ impl Instance {
         };
         self.pid.store(child.pid(), Ordering::Relaxed);
         tracing::info!(server = self.server_name(), pid = child.pid(), "started");
+        self.tail.begin();
         let (link, lines) = Link::new(self.server.limits.calls);
         *self.link.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&link));
         tracker.spawn(wire::write(pipes.stdin, lines));
@@ -265,7 +266,7 @@ impl Instance {
             Some(complaint) => format!("{complaint}; then {ended}"),
             None => ended.to_owned(),
         };
-        let last = self.tail.last(3);
+        let last = self.tail.words(3);
         if !last.is_empty() {
             reason.push_str(": ");
             reason.push_str(&last.join(" | "));
