@@ -2,11 +2,11 @@
 # Runs everything that `make test` promises, and counts it.
 #
 #   tests/run.sh         formatting, lints, dependencies, all cargo tests, real clients, conformance
-#   tests/run.sh soak    the long runs, in release mode: cargo tests in a module `soak`, and
+#   tests/run.sh soak    the long runs, in release mode: cargo tests with `#[ignore = "soak"]`, and
 #                        tests/soak/run.sh, every combination of real clients and backends
 #
 # The suites that are no cargo tests (tests/clients/run.sh, tests/conformance/run.sh) run if they
-# are there. Their last line of the form `NAME: N passed, N failed[, N skipped]` is what they count
+# are there, with the gateway to test in MCP_GATEWAY_BIN. Their last line of the form `NAME: N passed, N failed[, N skipped]` is what they count
 # for; a status other than 0 is a failure, whatever that line says.
 #
 # The last line of this script is `N passed, N failed, N skipped`. The status is 0 if nothing failed
@@ -69,11 +69,12 @@ need() {
     if [ "$status" -ne 0 ]; then count 0 1 0; fi
 }
 
-# cargo's own tests: every `test result:` line counts.
+# cargo's own tests: every `test result:` line counts. What is ignored for the soak is no skip.
 cargo_tests() {
     run "$@"
     local sums
     sums=$(awk '
+        /^test .* \.\.\. ignored, soak$/ { s-- }
         /^test result:/ {
             for (i = 2; i <= NF; i++) {
                 if ($i ~ /^passed/) p += $(i - 1)
@@ -106,10 +107,12 @@ suite() {
     count "$p" "$f" "$s"
 }
 
+export MCP_GATEWAY_BIN=$target/debug/mcp-gateway
 if [ "$mode" = soak ]; then
+    export MCP_GATEWAY_BIN=$target/release/mcp-gateway
     need build cargo build --locked --release --bins --examples
-    cargo_tests soak cargo test --locked --release --no-fail-fast -- --include-ignored --nocapture soak::
-    suite clients tests/soak/run.sh --binary "$target/release/mcp-gateway"
+    cargo_tests soak cargo test --locked --release --no-fail-fast -- --ignored --nocapture
+    suite clients tests/soak/run.sh --binary "$MCP_GATEWAY_BIN"
 else
     need setup tests/setup/setup.sh
     tools=$(tests/setup/setup.sh --path)/tools/bin
@@ -117,10 +120,9 @@ else
     check clippy cargo clippy --locked --all-targets -- -D warnings
     check dependencies "$tools/cargo-deny" --locked --color never \
         check --hide-inclusion-graph bans licenses sources
-    # Long runs are a module `soak`; leaving them out is no skip.
-    cargo_tests cargo cargo test --locked --no-fail-fast -- --skip soak::
+    cargo_tests cargo cargo test --locked --no-fail-fast
     if [ -x tests/clients/run.sh ]; then
-        suite clients tests/clients/run.sh --binary "$target/debug/mcp-gateway"
+        suite clients tests/clients/run.sh --binary "$MCP_GATEWAY_BIN"
     fi
     if [ -x tests/conformance/run.sh ]; then suite conformance tests/conformance/run.sh; fi
 fi

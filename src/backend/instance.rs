@@ -193,7 +193,7 @@ impl Instance {
         self.tail.begin();
         let (link, lines) = Link::new(self.server.limits.calls);
         *self.link.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&link));
-        tracker.spawn(wire::write(pipes.stdin, lines));
+        tracker.spawn(wire::write(pipes.stdin, lines, Arc::clone(&link)));
         let mut errors =
             tracker.spawn({
                 let instance = Arc::clone(&self);
@@ -237,6 +237,12 @@ impl Instance {
                         break exit_text(status);
                     }
                     self.on(Event::Failed { reason });
+                }
+                () = link.deaf.notified() => {
+                    if let Ok(status) = tokio::time::timeout(LAST_WORDS, child.wait()).await {
+                        break exit_text(status);
+                    }
+                    self.on(Event::Failed { reason: "reads no more input".to_owned() });
                 }
                 () = sleep_until(deadline) => match self.on(Event::Tick) {
                     Action::Terminate => child.terminate(),

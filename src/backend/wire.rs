@@ -16,7 +16,7 @@ use bytes::{Bytes, BytesMut};
 use serde_json::Value;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
-    sync::Semaphore,
+    sync::{Notify, Semaphore},
 };
 
 use super::{
@@ -30,7 +30,7 @@ use crate::protocol::{
 
 /// Lines that are no messages, one after the other, before a child is given up.
 const JUNK: u64 = 1000;
-/// What may wait for a child that does not read.
+/// What may wait for a child that does not read; with more it is stopped.
 const INPUT: Bounds = Bounds { messages: 16_384, bytes: 512 << 20 };
 /// Why reading ends where the child does.
 pub(super) const CLOSED: &str = "closed its output";
@@ -52,6 +52,8 @@ pub struct Link {
     pending: Mutex<Pending>,
     info: OnceLock<Info>,
     junk: AtomicU64,
+    /// The child reads no more: its pipe is broken, or too much waits for it.
+    pub(super) deaf: Notify,
     pub(super) slots: Arc<Semaphore>,
 }
 
@@ -79,6 +81,7 @@ impl Link {
             pending: Mutex::default(),
             info: OnceLock::new(),
             junk: AtomicU64::new(0),
+            deaf: Notify::new(),
             slots: Arc::new(Semaphore::new(calls)),
         };
         (Arc::new(link), receiver)
@@ -91,7 +94,10 @@ impl Link {
     fn line(&self, bytes: Bytes) -> Result<(), Gone> {
         let input = self.input.lock().unwrap_or_else(PoisonError::into_inner);
         let input = input.as_ref().ok_or(Gone)?;
-        input.send(Outgoing { bytes, last: false }).map_err(|_| Gone)
+        input.send(Outgoing { bytes, last: false }).map_err(|_| {
+            self.deaf.notify_one();
+            Gone
+        })
     }
 
     pub(super) fn set_info(&self, info: Info) {
@@ -254,8 +260,12 @@ impl Link {
     }
 }
 
-/// Writes what waits, small lines together. Ends when the input is closed or the pipe breaks.
-pub(super) async fn write(mut pipe: impl AsyncWrite + Unpin, mut lines: stream::Receiver) {
+/// Writes what waits, small lines together, until the input is closed or the pipe breaks.
+pub(super) async fn write(
+    mut pipe: impl AsyncWrite + Unpin,
+    mut lines: stream::Receiver,
+    link: Arc<Link>,
+) {
     let mut batch = BytesMut::new();
     while let Some(first) = lines.recv().await {
         let mut next = Some(first);
@@ -264,7 +274,7 @@ pub(super) async fn write(mut pipe: impl AsyncWrite + Unpin, mut lines: stream::
                 if pipe.write_all(&batch).await.is_err()
                     || pipe.write_all(&line.bytes).await.is_err()
                 {
-                    return;
+                    return link.deaf.notify_one();
                 }
                 batch.clear();
             } else {
@@ -273,7 +283,7 @@ pub(super) async fn write(mut pipe: impl AsyncWrite + Unpin, mut lines: stream::
             next = (batch.len() < BATCH).then(|| lines.try_recv()).flatten();
         }
         if pipe.write_all(&batch).await.is_err() {
-            return;
+            return link.deaf.notify_one();
         }
         batch.clear();
     }

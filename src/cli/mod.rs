@@ -89,7 +89,7 @@ struct ConfigArgs {
 
 #[derive(Subcommand)]
 enum Verb {
-    /// Serve MCP over HTTP, and on a Unix socket with --socket, until SIGTERM or SIGINT
+    /// Serve MCP over HTTP, and on a Unix socket with --socket, until SIGTERM, SIGINT or SIGHUP
     ///
     /// POST/GET/DELETE /mcp is every server under qualified names, /mcp/NAME one server under its
     /// own; GET /sse with POST /messages/ is the older transport; GET /health tells the state.

@@ -70,6 +70,11 @@ impl Default for Config {
     }
 }
 
+/// A glob of this file. `*` and `?` cross everything, a backslash is a plain character.
+pub fn glob(text: &str) -> Result<globset::Glob, globset::Error> {
+    globset::GlobBuilder::new(text).literal_separator(false).backslash_escape(false).build()
+}
+
 /// One backend: how it is started, and what it may take.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Server {

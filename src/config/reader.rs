@@ -275,7 +275,7 @@ impl Reader<'_> {
         let mut globs = Vec::new();
         for item in &items {
             let Some(text) = self.string(item) else { continue };
-            match globset::Glob::new(text) {
+            match super::glob(text) {
                 Ok(_) => globs.push(text.to_owned()),
                 Err(error) => {
                     self.error(item, format!("`{}` is no glob: {}", short(text), error.kind()));

@@ -109,7 +109,11 @@ fn own(local: SocketAddr, peer: SocketAddr) -> Result<Credential, String> {
     } else {
         match peer::tcp_owner(local, peer) {
             Ok(Some(uid)) if uid == own => return Ok(Credential::Tcp { uid }),
-            Ok(Some(uid)) => format!("over tcp only uid {own} is served, and this is uid {uid}"),
+            Ok(Some(uid)) => {
+                return Err(format!(
+                    "this gateway serves uid {own} only, and this is uid {uid}: start your own with `mcp-gateway serve --port 0`"
+                ));
+            }
             Ok(None) => "over tcp nobody can tell whose connection this is".to_owned(),
             Err(error) => format!("over tcp nobody can tell whose connection this is ({error})"),
         }

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::{error::Failure, session::Session};
+use super::{error::Failure, router::Request, session::Session};
 
 pub(super) struct Audit<'a> {
     session: &'a Session,
@@ -47,5 +47,16 @@ impl<'a> Audit<'a> {
             outcome,
             ms = self.began.elapsed().as_millis() as u64,
         );
+    }
+}
+
+/// The line of a request that led nowhere: a name that is unknown or denied, which look the same.
+pub(super) fn refused(request: &Request<'_>, failure: &Failure) {
+    let method = request.message.method();
+    let name = request.message.name().or_else(|| request.message.uri()).unwrap_or_default();
+    match failure {
+        // These had a line of their own when they ended.
+        Failure::Acquire(_) | Failure::Gone(_) | Failure::Late { .. } => {}
+        failure => Audit::begin(request.session, &method, "", &name).end(Err(failure)),
     }
 }

@@ -120,23 +120,28 @@ async fn route(
     Ok(find())
 }
 
+/// The backend of a template, or of a resource, that is named by its own text.
+async fn template(request: &Request<'_>, uri: &str) -> Option<Arc<str>> {
+    if let Some(permit) = router::only_backend(request) {
+        return Some(Arc::clone(permit.server()));
+    }
+    let met = lists::ensure(request.session, &[Kind::Templates]);
+    request.while_starting("backends that may have it", met).await;
+    let view = request.session.view();
+    let listed = view.templates.iter().find(|template| template.uri == uri);
+    listed.map(|template| &template.server).or_else(|| view.locate(uri)).cloned()
+}
+
 /// The prompt or template that is completed tells the backend.
 pub(super) async fn completion(request: &Request<'_>) -> Result<Answer, Failure> {
-    if let Layer::Server(_) = request.session.layer() {
-        return only(request).await;
-    }
     let invalid = |error| Failure::InvalidParams(format!("completion/complete: {error}"));
     let mut params: Value = request.message.params().map_err(|error| invalid(error.to_string()))?;
     let reference = params["ref"].clone();
     if let Some(uri) = reference["uri"].as_str() {
-        let met = lists::ensure(request.session, &[Kind::Templates]);
-        request.while_starting("backends that may have it", met).await;
-        let view = request.session.view();
-        let template = view.templates.iter().find(|template| template.uri == uri);
-        let server = template.map(|template| &template.server).or_else(|| view.locate(uri));
         let unknown = || Failure::UnknownResource(uri.to_owned());
-        let server = server.ok_or_else(unknown)?;
-        let permit = permit(request, Target::Resource { server, uri }).ok_or_else(unknown)?;
+        let server = template(request, uri).await.ok_or_else(unknown)?;
+        let permit =
+            permit(request, Target::Resource { server: &server, uri }).ok_or_else(unknown)?;
         return forward(request, permit, None).await;
     }
     let Some(name) = reference["name"].as_str() else {

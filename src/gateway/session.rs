@@ -11,7 +11,7 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::{
-    Gateway, Hello, Layer, View,
+    Gateway, Hello, Layer, View, audit,
     catalog::Kind,
     error::Failure,
     opening::{Client, Level},
@@ -54,6 +54,7 @@ struct State {
     backlog: VecDeque<Bytes>,
     in_flight: HashMap<String, Flight>,
     bytes: usize,
+    flights: u64,
     subscriptions: HashMap<(Arc<str>, String), Lease>,
     used: HashSet<Arc<str>>,
     /// What the session was shown last, by list.
@@ -63,6 +64,8 @@ struct State {
 }
 
 struct Flight {
+    /// Tells it from an earlier request of the same id that is still being taken down.
+    number: u64,
     stop: oneshot::Sender<Stop>,
     bytes: usize,
 }
@@ -146,11 +149,9 @@ impl Session {
             MessageKind::Request => {
                 let id = message.id()?.to_owned();
                 match self.begin(&id, message.bytes().len()) {
-                    Ok(stop) => {
-                        let session = Arc::clone(self);
-                        Some(Box::pin(
-                            async move { session.serve(&id, message, reply, stop).await },
-                        ))
+                    Ok((number, stop)) => {
+                        let in_flight = InFlight { session: Arc::clone(self), id, number };
+                        Some(Box::pin(in_flight.serve(message, reply, stop)))
                     }
                     Err(failure) => {
                         let _ = reply.send(last(failure.response(Some(&id))));
@@ -161,7 +162,7 @@ impl Session {
         }
     }
 
-    fn begin(&self, id: &str, bytes: usize) -> Result<oneshot::Receiver<Stop>, Failure> {
+    fn begin(&self, id: &str, bytes: usize) -> Result<(u64, oneshot::Receiver<Stop>), Failure> {
         let mut state = self.state();
         if state.closed || self.gateway.draining() {
             return Err(Failure::ShuttingDown);
@@ -180,44 +181,10 @@ impl Session {
         }
         let (stop, stopped) = oneshot::channel();
         state.bytes += bytes;
-        state.in_flight.insert(id.to_owned(), Flight { stop, bytes });
-        Ok(stopped)
-    }
-
-    async fn serve(
-        self: Arc<Self>,
-        id: &str,
-        message: Message,
-        reply: stream::Sender,
-        stop: oneshot::Receiver<Stop>,
-    ) {
-        let _in_flight = InFlight { session: &self, id };
-        let request = Request::new(&self, &message, &reply);
-        let stopped = {
-            let answer = router::dispatch(&request);
-            tokio::pin!(answer);
-            tokio::select! {
-                biased;
-                stopped = stop => match stopped {
-                    Ok(Stop::Cancelled(words)) => { request.cancel(*words); None }
-                    Ok(Stop::Draining) => Some(Err(Failure::ShuttingDown)),
-                    // The session is closed; nobody listens.
-                    Err(_) => None,
-                },
-                answer = &mut answer => Some(answer),
-            }
-            // `answer` is dropped here: what it had asked of a backend is cancelled there.
-        };
-        let response = match stopped {
-            None | Some(Ok(Answer::Sent)) => return,
-            Some(Ok(Answer::Message(bytes))) => bytes,
-            Some(Ok(Answer::Result(result))) => result_response(id, &result),
-            Some(Err(failure)) => {
-                tracing::debug!(session = &self.id[..8], method = %message.method(), "{failure}");
-                failure.response(Some(id))
-            }
-        };
-        let _ = reply.send(last(response));
+        state.flights += 1;
+        let number = state.flights;
+        state.in_flight.insert(id.to_owned(), Flight { number, stop, bytes });
+        Ok((number, stopped))
     }
 
     fn notified(self: &Arc<Self>, message: Message) {
@@ -431,16 +398,49 @@ impl Session {
     }
 }
 
-/// Takes the request off the session's books, however it ends.
-struct InFlight<'a> {
-    session: &'a Session,
-    id: &'a str,
+/// One request on the session's books, until it is dropped.
+struct InFlight {
+    session: Arc<Session>,
+    id: String,
+    number: u64,
 }
 
-impl Drop for InFlight<'_> {
+impl InFlight {
+    async fn serve(self, message: Message, reply: stream::Sender, stop: oneshot::Receiver<Stop>) {
+        let request = Request::new(&self.session, &message, &reply);
+        let stopped = {
+            let answer = router::dispatch(&request);
+            tokio::pin!(answer);
+            tokio::select! {
+                biased;
+                stopped = stop => match stopped {
+                    Ok(Stop::Cancelled(words)) => { request.cancel(*words); None }
+                    Ok(Stop::Draining) => Some(Err(Failure::ShuttingDown)),
+                    // The session is closed; nobody listens.
+                    Err(_) => None,
+                },
+                answer = &mut answer => Some(answer),
+            }
+            // `answer` is dropped here: what it had asked of a backend is cancelled there.
+        };
+        let response = match stopped {
+            None | Some(Ok(Answer::Sent)) => return,
+            Some(Ok(Answer::Message(bytes))) => bytes,
+            Some(Ok(Answer::Result(result))) => result_response(&self.id, &result),
+            Some(Err(failure)) => {
+                audit::refused(&request, &failure);
+                failure.response(Some(&self.id))
+            }
+        };
+        let _ = reply.send(last(response));
+    }
+}
+
+impl Drop for InFlight {
     fn drop(&mut self) {
         let mut state = self.session.state();
-        if let Some(flight) = state.in_flight.remove(self.id) {
+        let same = state.in_flight.get(&self.id).is_some_and(|flight| flight.number == self.number);
+        if same && let Some(flight) = state.in_flight.remove(&self.id) {
             state.bytes -= flight.bytes;
         }
     }

@@ -1,8 +1,9 @@
 //! Globs, and which of them wins.
 
-use globset::{Glob, GlobBuilder, GlobSet, GlobSetBuilder};
+use globset::{Glob, GlobSet, GlobSetBuilder};
 
 use super::Target;
+use crate::config::glob;
 
 /// Allow and deny lists. No allow list allows all; deny wins.
 #[derive(Debug)]
@@ -75,9 +76,8 @@ fn underscored(name: &str) -> String {
     name.replace('-', "_")
 }
 
-/// fnmatch as the seed used it: `*` crosses everything, backslash is a plain character.
-fn compile(glob: &str) -> Option<Glob> {
-    GlobBuilder::new(glob).literal_separator(false).backslash_escape(false).build().ok()
+fn compile(text: &str) -> Option<Glob> {
+    glob(text).ok()
 }
 
 fn set(globs: impl IntoIterator<Item = Glob>) -> Option<GlobSet> {

@@ -347,3 +347,26 @@ fn a_config_in_json_and_one_with_a_bom_are_read() {
         assert_eq!(client.text("f_echo", json!({"text": "hello"})), "hello");
     }
 }
+
+#[test]
+fn a_backend_whose_command_has_changed_is_met_anew() {
+    let world = World::with(&faulty("f", "plain", ""));
+    assert!(!world.stdio().tools().contains(&"f_next".to_owned()));
+    world.write("gateway.yaml", &format!("servers:\n{}", faulty("f", "counter", "")));
+    assert!(world.stdio().tools().contains(&"f_next".to_owned()));
+}
+
+#[test]
+fn an_eager_backend_that_fails_does_not_keep_the_gateway_from_serving() {
+    let servers = [
+        faulty("bad", "exit-at-once", "lazy: false"),
+        "  gone: {command: no-such-program, lazy: false}\n".to_owned(),
+        faulty("good", "plain", "lazy: false"),
+    ];
+    let world = World::with(&servers.concat());
+    let daemon = world.serve();
+    daemon.running.logged("missing API key");
+    daemon.running.logged("no program \"no-such-program\"");
+    eventually("the good one", || (world.children().len() == 1).then_some(()));
+    assert_eq!(daemon.unix().text("good_echo", json!({"text": "hello"})), "hello");
+}

@@ -11,7 +11,7 @@ const CALLS: usize = 10;
 const AT_ONCE: usize = 8;
 
 /// Opens sessions, calls, and ends them; checks every answer.
-fn load(daemon: &Daemon, sessions: usize, round: &str) {
+pub fn load(daemon: &Daemon, sessions: usize, round: &str) {
     thread::scope(|scope| {
         for worker in 0..AT_ONCE {
             scope.spawn(move || {
@@ -28,13 +28,13 @@ fn load(daemon: &Daemon, sessions: usize, round: &str) {
     });
 }
 
-fn pss(pid: i32) -> u64 {
+pub fn pss(pid: i32) -> u64 {
     let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
     let line = rollup.lines().find(|line| line.starts_with("Pss:")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
-fn descriptors(pid: i32) -> usize {
+pub fn descriptors(pid: i32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
 }
 
@@ -70,7 +70,7 @@ fn a_thousand_sessions_with_ten_calls_each_leave_nothing_behind() {
 }
 
 /// Established TCP connections among its descriptors: each beyond the listener is a socket.
-fn connections(pid: i32) -> usize {
+pub fn connections(pid: i32) -> usize {
     let links = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().filter_map(Result::ok);
     let sockets = links.filter_map(|link| fs::read_link(link.path()).ok());
     let sockets: Vec<String> = sockets
@@ -103,20 +103,4 @@ fn large_messages_both_ways_at_once_never_wait_for_each_other() {
         let answer = client.response(id).json();
         assert!(answer["result"]["content"][0]["text"] == nonce(n).as_str(), "{n}");
     }
-}
-
-#[test]
-#[ignore = "soak"]
-fn twenty_thousand_sessions_leave_nothing_behind() {
-    let world = World::with(&example("e", "echo", "", ""));
-    let daemon = world.serve();
-    let pid = daemon.running.pid();
-    load(&daemon, 2000, "warm-up");
-    eventually("calm", || (connections(pid) == 0).then_some(()));
-    let before = pss(pid);
-    load(&daemon, 20_000, "measured");
-    eventually("calm", || (connections(pid) == 0).then_some(()));
-    let after = pss(pid);
-    println!("PSS {before} KiB after the warm-up, {after} KiB after 20,000 sessions");
-    assert!(after * 10 <= before * 12, "PSS was {before} KiB, then {after} KiB");
 }

@@ -14,3 +14,5 @@ mod keys;
 mod load;
 mod npx;
 mod seed;
+mod soak;
+mod strangers;

@@ -22,7 +22,7 @@ use tempfile::TempDir;
 
 pub use framed::Framed;
 pub use http::Http;
-pub use message::Client;
+pub use message::{Client, Msg};
 pub use process::{Daemon, Running};
 
 /// No wait of a test is longer.
