@@ -33,6 +33,9 @@ use crate::{
 /// How long a child that has ended may keep its pipes before its callers are told.
 const LAST_WORDS: Duration = Duration::from_millis(40);
 
+/// How long a start may keep others from starting.
+const TURN: Duration = Duration::from_secs(3);
+
 /// The `initialize` parameters for one instance, as JSON text.
 pub struct Opening {
     pub params: String,
@@ -121,6 +124,11 @@ impl Instance {
         }
     }
 
+    /// Stops a child that is no use any more; the reason is shown, and the next call starts anew.
+    pub fn give_up(&self, why: &str) {
+        self.on(Event::Failed { reason: why.to_owned() });
+    }
+
     /// Failures in a row, and the reason of the last.
     pub fn trouble(&self) -> (u32, Option<String>) {
         let guarded = self.guarded();
@@ -176,8 +184,19 @@ impl Instance {
         tracker: &TaskTracker,
         turn: impl Future<Output = Option<OwnedSemaphorePermit>>,
     ) {
-        let turn = turn.await;
+        let mut changes = self.changes();
+        let mut turn = tokio::select! {
+            turn = turn => turn,
+            _ = changes.wait_for(|phase| *phase != Phase::Starting) => None,
+        };
+        if self.phase() != Phase::Starting {
+            // Told to stop before its turn came: no child was ever there.
+            let reason = "stopped before it was started".to_owned();
+            self.on(Event::Exited { reason, jitter: 0.0 });
+            return;
+        }
         self.on(Event::Launched);
+        self.tail.clear();
         self.starts.fetch_add(1, Ordering::Relaxed);
         let (mut child, pipes) = match spawner.start(&self.server) {
             Ok(started) => started,
@@ -190,7 +209,6 @@ impl Instance {
         };
         self.pid.store(child.pid(), Ordering::Relaxed);
         tracing::info!(server = self.server_name(), pid = child.pid(), "started");
-        self.tail.begin();
         let (link, lines) = Link::new(self.server.limits.calls);
         *self.link.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&link));
         tracker.spawn(wire::write(pipes.stdin, lines, Arc::clone(&link)));
@@ -208,7 +226,8 @@ impl Instance {
         });
         let opening = host.opening(&self);
         let mut handshake = pin!(handshake(&link, &opening.params, self.server.timeouts.start));
-        let (mut opening, mut reading, mut turn) = (true, true, turn);
+        let (mut opening, mut reading) = (true, true);
+        let mut slow = pin!(tokio::time::sleep(TURN));
         let ended = loop {
             let deadline = self.arm();
             tokio::select! {
@@ -224,7 +243,9 @@ impl Instance {
                         }
                         // The child has gone or will; how it ended says more than that it did.
                         Err(None) => {}
-                        Err(Some(reason)) => { self.on(Event::Failed { reason }); }
+                        Err(Some(reason)) => {
+                            self.on(Event::Failed { reason: stderr::told(&reason) });
+                        }
                     }
                 }
                 why = &mut reader, if reading => {
@@ -238,6 +259,8 @@ impl Instance {
                     }
                     self.on(Event::Failed { reason });
                 }
+                // Turns are for the work of starting; one that only waits must not keep others.
+                () = &mut slow, if turn.is_some() => { turn.take(); }
                 () = link.deaf.notified() => {
                     if let Ok(status) = tokio::time::timeout(LAST_WORDS, child.wait()).await {
                         break exit_text(status);

@@ -37,7 +37,7 @@ pub enum Event {
     /// The child has ended (or never was). `reason` tells the whole story, with why it was
     /// stopped.
     Exited { reason: String, jitter: f64 },
-    /// Finish the calls in flight until `grace` is over, then stop.
+    /// Finish the calls in flight until `grace` is over, then stop for good.
     Drain { grace: Duration },
     /// Time has passed.
     Tick,
@@ -58,6 +58,8 @@ pub enum Action {
         failures: u32,
         reason: String,
     },
+    /// The caller is turned away for good.
+    Retired,
     CloseStdin,
     Terminate,
     Kill,
@@ -125,11 +127,12 @@ pub struct Machine {
     state: State,
     leases: usize,
     failures: u32,
+    retired: bool,
 }
 
 impl Machine {
     pub fn new(times: Times) -> Self {
-        Machine { times, state: State::Stopped, leases: 0, failures: 0 }
+        Machine { times, state: State::Stopped, leases: 0, failures: 0, retired: false }
     }
 
     pub fn phase(&self) -> Phase {
@@ -202,27 +205,37 @@ impl Machine {
                 self.exited(now, reason, jitter);
                 Action::Nothing
             }
-            Event::Drain { grace } => match self.state {
-                State::Ready { .. } if self.leases > 0 => {
-                    self.state = State::Draining { deadline: now + grace };
-                    Action::Nothing
-                }
-                State::Ready { .. } | State::Starting { .. } => self.begin_stop(now, None),
-                State::Draining { deadline } => {
-                    self.state = State::Draining { deadline: deadline.min(now + grace) };
-                    Action::Nothing
-                }
-                State::Backoff { .. } => {
-                    self.state = State::Stopped;
-                    Action::Nothing
-                }
-                State::Stopped | State::Stopping { .. } | State::Ending { .. } => Action::Nothing,
-            },
+            Event::Drain { grace } => {
+                self.retired = true;
+                self.drain(now, grace)
+            }
             Event::Tick => self.tick(now),
         }
     }
 
+    fn drain(&mut self, now: Instant, grace: Duration) -> Action {
+        match self.state {
+            State::Ready { .. } if self.leases > 0 => {
+                self.state = State::Draining { deadline: now + grace };
+                Action::Nothing
+            }
+            State::Ready { .. } | State::Starting { .. } => self.begin_stop(now, None),
+            State::Draining { deadline } => {
+                self.state = State::Draining { deadline: deadline.min(now + grace) };
+                Action::Nothing
+            }
+            State::Backoff { .. } => {
+                self.state = State::Stopped;
+                Action::Nothing
+            }
+            State::Stopped | State::Stopping { .. } | State::Ending { .. } => Action::Nothing,
+        }
+    }
+
     fn acquire(&mut self, now: Instant) -> Action {
+        if self.retired {
+            return Action::Retired;
+        }
         match &self.state {
             State::Ready { .. } => {
                 self.leases += 1;

@@ -105,7 +105,7 @@ fn a_drain_lets_calls_finish_and_ends_at_its_deadline() {
     machine.on(t, Event::Acquire);
     machine.on(t, Event::Acquire);
     assert_eq!(machine.on(t, Event::Drain { grace: seconds(10.0) }), Action::Nothing);
-    assert_eq!(machine.on(t, Event::Acquire), Action::Wait);
+    assert_eq!(machine.on(t, Event::Acquire), Action::Retired);
     assert_eq!(machine.on(t, Event::Release), Action::Nothing);
     assert_eq!(machine.on(t, Event::Release), Action::CloseStdin);
 
@@ -115,6 +115,23 @@ fn a_drain_lets_calls_finish_and_ends_at_its_deadline() {
     machine.on(t, Event::Acquire);
     machine.on(t, Event::Drain { grace: seconds(10.0) });
     assert_eq!(machine.on(t + seconds(10.0), Event::Tick), Action::CloseStdin);
+}
+
+#[test]
+fn who_was_drained_never_starts_again() {
+    let t = Instant::now();
+    for running in [false, true] {
+        let mut machine = Machine::new(TIMES);
+        if running {
+            machine.on(t, Event::Acquire);
+            machine.on(t, Event::Ready);
+        }
+        machine.on(t, Event::Drain { grace: Duration::ZERO });
+        assert_eq!(machine.on(t, Event::Acquire), Action::Retired);
+        machine.on(t, exited("exit status 0"));
+        assert_eq!(machine.on(t, Event::Acquire), Action::Retired);
+        assert_eq!(machine.phase(), Phase::Stopped);
+    }
 }
 
 /// What may happen to an instance, in any order.
@@ -197,7 +214,7 @@ proptest! {
                 }
                 Action::Terminate | Action::Kill => prop_assert!(alive, "a signal to nobody"),
                 Action::Refuse { until, .. } => prop_assert!(until > now),
-                Action::Nothing | Action::Wait => {}
+                Action::Nothing | Action::Wait | Action::Retired => {}
             }
             prop_assert_eq!(machine.leases(), held);
             if let Some(deadline) = machine.deadline() {

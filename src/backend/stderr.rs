@@ -12,6 +12,8 @@ use crate::config::Secret;
 
 const LINE: usize = 4096;
 const TAIL: usize = 20;
+/// Characters of a backend's words in a message of ours.
+const TOLD: usize = 1000;
 /// Bytes a second that reach the log; the rest is counted.
 const RATE: usize = 16 * 1024;
 
@@ -38,7 +40,10 @@ impl Tail {
         let secrets = env.iter().filter(|(name, value)| {
             value.expose().len() >= SHORTEST_SECRET && Secret::is_likely(name)
         });
-        Tail { said: Mutex::default(), secrets: secrets.map(|(_, value)| value.clone()).collect() }
+        // A secret of several lines comes out line by line.
+        let lines = secrets.flat_map(|(_, value)| value.expose().lines().map(Secret::new));
+        let secrets = lines.filter(|line| line.expose().len() >= SHORTEST_SECRET).collect();
+        Tail { said: Mutex::default(), secrets }
     }
 
     /// The line without the values of the backend's secrets.
@@ -52,7 +57,7 @@ impl Tail {
     }
 
     /// A new child speaks from now on.
-    pub(super) fn begin(&self) {
+    pub(super) fn clear(&self) {
         *self.said() = Said::default();
     }
 
@@ -126,7 +131,16 @@ fn finish(server: &str, line: &mut Vec<u8>, cut: &mut usize, gate: &mut Gate, ta
     }
     if gate.admits(server, text.len()) {
         tracing::info!(target: "backend", server, "{text}");
-        tail.push(text);
+    }
+    tail.push(text);
+}
+
+/// A backend's own words inside a message of ours: on one line, and not long.
+pub(super) fn told(words: &str) -> String {
+    let words = printable(words.as_bytes());
+    match words.char_indices().nth(TOLD) {
+        Some((end, _)) => format!("{} …", &words[..end]),
+        None => words,
     }
 }
 
@@ -204,7 +218,7 @@ mod tests {
         for (lines, words) in
             [(2, "1 2"), (3, "1 2 3"), (5, "1 2 3 4 5"), (6, "1 2 3 4 5 6"), (7, "1 2 3 … 5 6 7")]
         {
-            tail.begin();
+            tail.clear();
             let said: String = (1..=lines).map(|n| format!("{n}\n")).collect();
             log_lines("s", said.as_bytes(), &tail).await;
             assert_eq!(tail.words(3).join(" "), words);

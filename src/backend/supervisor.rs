@@ -158,9 +158,6 @@ impl Supervisor {
     /// The instance that serves this holder, running or not.
     fn instance(&self, name: &Arc<str>, holder: &Holder) -> Result<Arc<Instance>, AcquireError> {
         let server = self.server(name).ok_or_else(|| AcquireError::Unknown(Arc::clone(name)))?;
-        if self.tracker.is_closed() {
-            return Err(AcquireError::ShuttingDown);
-        }
         let key = InstanceKey { server: Arc::clone(name), scope: holder.scope(server.share) };
         let mut instances = self.instances();
         let instance =
@@ -189,6 +186,10 @@ impl Supervisor {
         let not_ready = || AcquireError::NotReady { server: Arc::clone(server), start };
         let mut waited = false;
         loop {
+            // Who waited for an instance that `stop` has stopped must not start it again.
+            if self.tracker.is_closed() {
+                return Err(AcquireError::ShuttingDown);
+            }
             let mut changes = instance.changes();
             changes.mark_unchanged();
             match instance.on(Event::Acquire) {
@@ -200,6 +201,7 @@ impl Supervisor {
                     return slot(Lease::new(instance, link), deadline).await;
                 }
                 Action::Start => self.launch(&instance),
+                Action::Retired => return Err(AcquireError::ShuttingDown),
                 Action::Refuse { until, failures, reason } => {
                     let again = until.saturating_duration_since(Instant::now());
                     if waited || again > SHORT_PAUSE || until > deadline {

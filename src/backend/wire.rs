@@ -7,9 +7,9 @@
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use bytes::{Bytes, BytesMut};
@@ -22,6 +22,7 @@ use tokio::{
 use super::{
     Host, Instance,
     pending::{self, Call, Pending},
+    stderr,
 };
 use crate::protocol::{
     ErrorCode, Kind, Message, Version, error_response, method,
@@ -34,6 +35,8 @@ const JUNK: u64 = 1000;
 const INPUT: Bounds = Bounds { messages: 16_384, bytes: 512 << 20 };
 /// Why reading ends where the child does.
 pub(super) const CLOSED: &str = "closed its output";
+/// Messages that are handed on before others get a turn.
+const TURN: usize = 64;
 /// Small lines are written together.
 const BATCH: usize = 64 * 1024;
 
@@ -55,6 +58,12 @@ pub struct Link {
     /// The child reads no more: its pipe is broken, or too much waits for it.
     pub(super) deaf: Notify,
     pub(super) slots: Arc<Semaphore>,
+    /// Milliseconds from `began` to the last message.
+    heard: AtomicU64,
+    began: Instant,
+    doubted: AtomicBool,
+    /// Lists that are being asked for.
+    listing: AtomicUsize,
 }
 
 /// The child is gone, or going.
@@ -83,6 +92,10 @@ impl Link {
             junk: AtomicU64::new(0),
             deaf: Notify::new(),
             slots: Arc::new(Semaphore::new(calls)),
+            heard: AtomicU64::new(0),
+            began: Instant::now(),
+            doubted: AtomicBool::new(false),
+            listing: AtomicUsize::new(0),
         };
         (Arc::new(link), receiver)
     }
@@ -196,11 +209,11 @@ impl Link {
         let request =
             Message::parse(text.into()).map_err(|why| AskError::Answered(why.to_string()))?;
         let id = self.request(&request, None, call).map_err(|_| AskError::Gone)?;
+        // Cancels the question when it is dropped; one that is answered is not known any more.
+        let _asked = Asked { link: self, id };
         let answer = tokio::time::timeout(within, answers.recv()).await;
-        let Ok(answer) = answer else {
-            self.cancel(id, None, "timed out");
-            return Err(AskError::Late { method: method.to_owned(), after: within });
-        };
+        let late = |_| AskError::Late { method: method.to_owned(), after: within };
+        let answer = answer.map_err(late)?;
         let answer = answer.and_then(|answer| Message::parse(answer.bytes).ok());
         answer.ok_or(AskError::Gone)
     }
@@ -214,7 +227,7 @@ impl Link {
     ) -> Result<Message, AskError> {
         let answer = self.ask(method, params, within).await?;
         match answer.error() {
-            Some((text, _)) => Err(AskError::Answered(text)),
+            Some((text, _)) => Err(AskError::Answered(stderr::told(&text))),
             None => Ok(answer),
         }
     }
@@ -243,6 +256,30 @@ impl Link {
         (self.junk.load(Ordering::Relaxed), self.pending().strays)
     }
 
+    /// When the child said something last.
+    pub fn heard(&self) -> Instant {
+        self.began + Duration::from_millis(self.heard.load(Ordering::Relaxed))
+    }
+
+    /// True for the first who doubts that the child is alive, until `end_doubt`.
+    pub fn begin_doubt(&self) -> bool {
+        !self.doubted.swap(true, Ordering::Relaxed)
+    }
+
+    pub fn end_doubt(&self) {
+        self.doubted.store(false, Ordering::Relaxed);
+    }
+
+    /// Counts who asks for this child's lists, while the value lives.
+    pub fn listing(self: &Arc<Self>) -> Listing {
+        self.listing.fetch_add(1, Ordering::Relaxed);
+        Listing(Arc::clone(self))
+    }
+
+    pub fn is_listing(&self) -> bool {
+        self.listing.load(Ordering::Relaxed) > 0
+    }
+
     /// False once the child has ended or is to end.
     pub fn is_open(&self) -> bool {
         self.input.lock().unwrap_or_else(PoisonError::into_inner).is_some()
@@ -257,6 +294,27 @@ impl Link {
     pub(super) fn end(&self, why: &str) {
         self.close_input();
         self.pending().fail_all(why);
+    }
+}
+
+/// Somebody is asking for lists.
+#[must_use]
+pub struct Listing(Arc<Link>);
+
+impl Drop for Listing {
+    fn drop(&mut self) {
+        self.0.listing.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+struct Asked<'a> {
+    link: &'a Link,
+    id: u64,
+}
+
+impl Drop for Asked<'_> {
+    fn drop(&mut self) {
+        self.link.cancel(self.id, None, "no answer is needed any more");
     }
 }
 
@@ -300,6 +358,7 @@ pub(super) async fn read(
     let mut buffer = BytesMut::with_capacity(BATCH);
     let mut scanned = 0;
     let mut junk_in_a_row = 0;
+    let mut delivered = 0usize;
     loop {
         while let Some(at) = memchr::memchr(b'\n', &buffer[scanned..]) {
             let mut line = buffer.split_to(scanned + at + 1);
@@ -311,7 +370,14 @@ pub(super) async fn read(
             match Message::parse(line.freeze()) {
                 Ok(message) => {
                     junk_in_a_row = 0;
+                    let age = u64::try_from(link.began.elapsed().as_millis()).unwrap_or(u64::MAX);
+                    link.heard.store(age, Ordering::Relaxed);
                     deliver(instance, link, host, message);
+                    delivered += 1;
+                    // Whoever takes these runs on this thread too, and must keep up.
+                    if delivered % TURN == 0 {
+                        tokio::task::yield_now().await;
+                    }
                 }
                 Err(why) => {
                     junk_in_a_row += 1;

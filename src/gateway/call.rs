@@ -8,7 +8,7 @@ use std::{
 use serde_json::Value;
 
 use super::{
-    Layer,
+    Gateway, Layer,
     audit::Audit,
     catalog::{Kind, Route},
     error::Failure,
@@ -16,7 +16,7 @@ use super::{
     router::{self, Answer, Request},
 };
 use crate::{
-    backend::{Call, Lease, Link},
+    backend::{AskError, Call, Instance, Lease, Link},
     config::Timeouts,
     policy::{Permit, Target},
     protocol::{
@@ -27,6 +27,9 @@ use crate::{
 
 /// How often a call looks whether its client is still thinking.
 const THINKING: Duration = Duration::from_secs(1);
+
+/// How long a backend that missed a call's deadline may take for a ping.
+const DOUBT: Duration = Duration::from_secs(5);
 
 pub(super) async fn tool(request: &Request<'_>) -> Result<Answer, Failure> {
     let name = request.message.name();
@@ -264,6 +267,10 @@ async fn exchange(
                     until = (Instant::now() + timeouts.call).min(last_moment);
                     let _ = request.reply.send(notice);
                 }
+                // Its stream was lost: to the backend's end, or to a flood of its own messages.
+                None if lease.link().is_open() => {
+                    return Err(Failure::Flooded(server.to_string()));
+                }
                 None => {
                     pending.open = false;
                     return Err(gone());
@@ -281,6 +288,7 @@ async fn exchange(
                 }
                 pending.open = false;
                 lease.link().cancel(id, None, "timed out");
+                gateway.doubt(lease.instance(), lease.link(), began);
                 let (key, limit) = if until == last_moment {
                     ("timeouts.max_call", timeouts.max_call)
                 } else {
@@ -328,4 +336,22 @@ async fn acquire(
     let deadline = Instant::now() + timeouts.start.max(timeouts.call);
     let lease = session.gateway().supervisor.acquire(permit, session.holder(), deadline);
     Ok(request.while_starting(&what, lease).await?)
+}
+
+impl Gateway {
+    /// After a call that timed out: a backend that has said nothing since and does not answer a
+    /// ping either is replaced.
+    fn doubt(&self, instance: &Arc<Instance>, link: &Arc<Link>, since: Instant) {
+        if link.heard() > since || !link.begin_doubt() {
+            return;
+        }
+        let (instance, link) = (Arc::clone(instance), Arc::clone(link));
+        self.tracker.spawn(async move {
+            let answer = link.ask(method::PING, "{}", DOUBT).await;
+            if matches!(answer, Err(AskError::Late { .. })) && link.heard() <= since {
+                instance.give_up("answers neither a call nor a ping");
+            }
+            link.end_doubt();
+        });
+    }
 }

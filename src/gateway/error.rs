@@ -35,6 +35,10 @@ pub(super) enum Failure {
     Acquire(#[from] AcquireError),
     #[error("backend \"{0}\" ended before it answered")]
     Gone(String),
+    #[error(
+        "backend \"{0}\" sent more at once than its client could take, and the call was cancelled"
+    )]
+    Flooded(String),
     #[error("backend \"{server}\" gave no answer within {seconds} s ({key})")]
     Late { server: String, seconds: f32, key: &'static str },
     #[error("backend \"{server}\": {reason}")]
@@ -58,6 +62,7 @@ impl Failure {
             Self::TooMany(_)
             | Self::Acquire(_)
             | Self::Gone(_)
+            | Self::Flooded(_)
             | Self::Late { .. }
             | Self::Backend { .. }
             | Self::ShuttingDown => ErrorCode::Internal,

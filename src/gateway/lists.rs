@@ -1,9 +1,12 @@
 //! Lists, answered from the catalog with every backend asleep; first contact discovers.
 
 use std::{
-    sync::Arc,
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
+
+use tokio::sync::watch;
 
 use super::{
     Gateway, Layer, Session, call,
@@ -12,7 +15,7 @@ use super::{
     router::{Answer, Request},
 };
 use crate::{
-    backend::Lease,
+    backend::{InstanceKey, Lease},
     config::{Discover, Server, Share},
     policy::Target,
     protocol::array_member,
@@ -218,26 +221,62 @@ pub(super) async fn ensure(session: &Arc<Session>, kinds: &[Kind]) {
     let gateway = session.gateway();
     let needy: Vec<String> =
         unmet(session, kinds).into_iter().map(|server| server.name.clone()).collect();
-    if needy.is_empty() {
-        return;
-    }
     // Late ones go on by themselves; list_changed follows.
     let until = tokio::time::Instant::now() + DISCOVERY;
-    let meetings: Vec<_> = needy
-        .into_iter()
-        .map(|name| {
-            let meeting = discover(Arc::clone(session), name.clone(), kinds.to_vec());
-            (name, gateway.tracker.spawn(meeting))
-        })
-        .collect();
-    for (name, meeting) in meetings {
-        match tokio::time::timeout_at(until, meeting).await {
-            Ok(Ok(Err(failure))) => tracing::debug!(server = name, "not met: {failure}"),
-            Err(_) => {
-                tracing::info!(server = name, "late: its placeholder is shown until it answers")
-            }
-            _ => {}
+    let meetings: Vec<_> =
+        needy.into_iter().map(|name| gateway.meeting(session, name, kinds)).collect();
+    for mut over in meetings {
+        let _ = tokio::time::timeout_at(until, over.wait_for(|over| *over)).await;
+    }
+}
+
+/// Meetings with backends that are going on, each with the word of its end.
+pub(super) type Meetings = Mutex<HashMap<InstanceKey, watch::Receiver<bool>>>;
+
+impl Gateway {
+    /// The meeting with a backend: the one that is going on, or a new one.
+    fn meeting(
+        &self,
+        session: &Arc<Session>,
+        name: String,
+        kinds: &[Kind],
+    ) -> watch::Receiver<bool> {
+        let (done, over) = watch::channel(false);
+        let Some(server) = self.server(&name) else {
+            done.send_replace(true);
+            return over;
+        };
+        let key = self.key(server, session.holder());
+        let mut meetings = self.meetings.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(going_on) = meetings.get(&key) {
+            return going_on.clone();
         }
+        meetings.insert(key.clone(), over.clone());
+        drop(meetings);
+        let (session, kinds) = (Arc::clone(session), kinds.to_vec());
+        self.tracker.spawn(async move {
+            let _over = Over { session: Arc::clone(&session), key, done };
+            match discover(session, name.clone(), kinds).await {
+                Ok(lease) => drop(lease),
+                Err(failure) => tracing::info!(server = name, "not met: {failure}"),
+            }
+        });
+        over
+    }
+}
+
+/// Ends a meeting, however it went.
+struct Over {
+    session: Arc<Session>,
+    key: InstanceKey,
+    done: watch::Sender<bool>,
+}
+
+impl Drop for Over {
+    fn drop(&mut self) {
+        let meetings = &self.session.gateway().meetings;
+        meetings.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
+        self.done.send_replace(true);
     }
 }
 
@@ -251,8 +290,14 @@ pub(super) async fn discover(
     let server = gateway.server(&name).ok_or_else(|| Failure::UnknownMethod(name.clone()))?;
     let deadline = Instant::now() + server.timeouts.start;
     let permit = gateway.policy.own_work(&name);
+    if session.is_closed() {
+        return Err(Failure::ShuttingDown);
+    }
     let lease = gateway.supervisor.acquire(permit, session.holder(), deadline).await?;
+    // Listing is no call of a client's; it must not take one's place.
+    let lease = lease.only_hold();
     session.uses(&name.as_str().into());
+    let mut again = false;
     loop {
         let grown = gateway.catalog.grown.notified();
         tokio::pin!(grown);
@@ -263,13 +308,25 @@ pub(super) async fn discover(
         if !lease.link().is_open() {
             return Err(Failure::Gone(name));
         }
-        if tokio::time::timeout_at(deadline.into(), grown).await.is_err() {
-            return Err(Failure::Late {
-                server: name,
-                seconds: server.timeouts.start.as_secs_f32(),
-                key: "timeouts.start",
-            });
+        if session.is_closed() {
+            gateway.supervisor.end_session(session.id());
+            return Err(Failure::ShuttingDown);
         }
+        let late = || Failure::Late {
+            server: name.clone(),
+            seconds: server.timeouts.start.as_secs_f32(),
+            key: "timeouts.start",
+        };
+        if !lease.link().is_listing() {
+            // They were asked for and did not all come; once more, and no more.
+            if std::mem::replace(&mut again, true) {
+                return Err(late());
+            }
+            let take = gateway.take(lease.instance(), lease.link(), &kinds);
+            tokio::time::timeout_at(deadline.into(), take).await.map_err(|_| late())?;
+            continue;
+        }
+        tokio::time::timeout_at(deadline.into(), grown).await.map_err(|_| late())?;
     }
 }
 

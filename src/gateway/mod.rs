@@ -90,6 +90,7 @@ pub struct Gateway {
     tracker: TaskTracker,
     began: Instant,
     draining: AtomicBool,
+    meetings: lists::Meetings,
     /// A task looks after open questions.
     watching: AtomicBool,
 }
@@ -115,6 +116,7 @@ impl Gateway {
             tracker,
             began: Instant::now(),
             draining: AtomicBool::new(false),
+            meetings: lists::Meetings::default(),
             watching: AtomicBool::new(false),
             supervisor,
         });

@@ -74,8 +74,7 @@ impl Host for Gateway {
     }
 
     fn ready(&self, instance: &Arc<Instance>, link: &Arc<Link>) {
-        self.set_level_at(instance, link);
-        self.take_lists(instance, link, &Kind::ALL);
+        self.begin_life(instance, link);
         if instance.server().discover == crate::config::Discover::Placeholder {
             self.changed(instance);
         }
@@ -129,7 +128,8 @@ impl Gateway {
                 (Some(wanted), Some(level)) => level >= wanted,
                 _ => true,
             };
-            if wanted {
+            // Log lines are the first to be left out for a client that does not keep up.
+            if wanted && !session.is_crowded() {
                 self.say(&session, link, bytes.clone());
             }
         }
@@ -193,64 +193,69 @@ impl Gateway {
         });
     }
 
-    fn take_lists(&self, instance: &Arc<Instance>, link: &Arc<Link>, kinds: &'static [Kind]) {
+    /// What a fresh child is told and asked: its log level, its lists.
+    fn begin_life(&self, instance: &Arc<Instance>, link: &Arc<Link>) {
         // A transparent session with a child of its own lists for itself.
-        if let Scope::Session(id) = &instance.key().scope {
-            let sessions = self.sessions();
-            let owner = sessions.values().find(|session| session.id() == id);
-            if owner.is_some_and(|session| matches!(session.layer(), Layer::Server(_))) {
-                return;
+        let for_itself = match &instance.key().scope {
+            Scope::Session(id) => {
+                let sessions = self.sessions();
+                let owner = sessions.values().find(|session| session.id() == id);
+                owner.is_some_and(|session| matches!(session.layer(), Layer::Server(_)))
             }
-        }
+            _ => false,
+        };
         let gateway = self.me();
         let (instance, link) = (Arc::clone(instance), Arc::clone(link));
+        // From now on, so that nobody asks a second time.
+        let listing = link.listing();
         self.tracker.spawn(async move {
-            if let Some(gateway) = gateway.upgrade() {
-                gateway.take(&instance, &link, kinds).await;
+            let Some(gateway) = gateway.upgrade() else { return };
+            gateway.set_level_at(&instance, &link).await;
+            if !for_itself {
+                gateway.take(&instance, &link, &Kind::ALL).await;
             }
+            drop(listing);
+            gateway.catalog.grown.notify_waiters();
         });
     }
 
-    /// Asks a running backend for lists and takes them into the catalog.
-    async fn take(&self, instance: &Arc<Instance>, link: &Arc<Link>, kinds: &[Kind]) {
+    /// Asks a running backend for lists and takes each into the catalog as it comes.
+    pub(super) async fn take(&self, instance: &Arc<Instance>, link: &Arc<Link>, kinds: &[Kind]) {
         let Some(info) = link.info().cloned() else { return };
+        let listing = link.listing();
         let server = instance.server();
-        let known = self.catalog.get(instance.key(), server);
-        let mut listing = Listing {
-            info: info.raw,
-            capabilities: info.capabilities,
-            from_disk: false,
-            ..known.map(|known| (*known).clone()).unwrap_or_default()
-        };
         for kind in kinds {
-            if !listing.has(kind.capability()) {
-                listing.set(*kind, None);
-                continue;
-            }
-            match fetch(link, *kind, server.timeouts.call).await {
-                Ok(list) => listing.set(*kind, Some(Arc::new(list))),
-                // It promised the list and refuses it; templates are often forgotten.
-                Err(error @ AskError::Answered(_)) => {
-                    tracing::warn!(server = server.name, "{}: {error}", kind.method());
-                    listing.set(*kind, Some(Arc::default()));
+            let list = if info.capabilities.get(kind.capability()).is_none() {
+                None
+            } else {
+                match fetch(link, *kind, server.timeouts.call).await {
+                    Ok(list) => Some(Arc::new(list)),
+                    // It promised the list and refuses it; templates are often forgotten.
+                    Err(error @ AskError::Answered(_)) => {
+                        tracing::warn!(server = server.name, "{}: {error}", kind.method());
+                        Some(Arc::default())
+                    }
+                    // What was known before still holds, and the other lists may come.
+                    Err(error) => {
+                        tracing::warn!(server = server.name, "{}: {error}", kind.method());
+                        continue;
+                    }
                 }
-                Err(error) => {
-                    tracing::warn!(server = server.name, "{}: {error}", kind.method());
-                    return;
-                }
+            };
+            let known = self.catalog.get(instance.key(), server);
+            let mut listing = Listing {
+                info: Arc::clone(&info.raw),
+                capabilities: info.capabilities.clone(),
+                from_disk: false,
+                ..known.map(|known| (*known).clone()).unwrap_or_default()
+            };
+            listing.set(*kind, list);
+            if self.catalog.put(instance.key(), server, listing) {
+                self.changed(instance);
             }
         }
-        // Another list may have been taken meanwhile.
-        if let Some(fresh) = self.catalog.get(instance.key(), server) {
-            for kind in Kind::ALL {
-                if !kinds.contains(&kind) {
-                    listing.set(kind, fresh.list(kind).cloned());
-                }
-            }
-        }
-        if self.catalog.put(instance.key(), server, listing) {
-            self.changed(instance);
-        }
+        drop(listing);
+        self.catalog.grown.notify_waiters();
     }
 
     /// Every session whose lists look different now is told, and no other.
@@ -277,7 +282,7 @@ impl Gateway {
     // Log levels.
 
     /// The most verbose level that any client of this instance asked for.
-    fn set_level_at(&self, instance: &Arc<Instance>, link: &Arc<Link>) {
+    async fn set_level_at(&self, instance: &Arc<Instance>, link: &Arc<Link>) {
         if !link.has("logging") {
             return;
         }
@@ -290,14 +295,11 @@ impl Gateway {
             mine.filter_map(|session| session.level()).min()
         };
         let Some(level) = level else { return };
-        let link = Arc::clone(link);
-        let (name, within) = (instance.server().name.clone(), instance.server().timeouts.call);
-        self.tracker.spawn(async move {
-            let params = format!("{{\"level\":\"{}\"}}", level.as_str());
-            if let Err(error) = link.ask_result(method::SET_LEVEL, &params, within).await {
-                tracing::debug!(server = name, "{}: {error}", method::SET_LEVEL);
-            }
-        });
+        let params = format!("{{\"level\":\"{}\"}}", level.as_str());
+        let within = instance.server().timeouts.call;
+        if let Err(error) = link.ask_result(method::SET_LEVEL, &params, within).await {
+            tracing::debug!(server = instance.server_name(), "{}: {error}", method::SET_LEVEL);
+        }
     }
 
     // Subscriptions.
@@ -356,7 +358,7 @@ pub(super) async fn unsubscribe(request: &Request<'_>) -> Result<Answer, Failure
     Ok(Answer::Result("{}".into()))
 }
 
-pub(super) fn set_level(request: &Request<'_>) -> Result<Answer, Failure> {
+pub(super) async fn set_level(request: &Request<'_>) -> Result<Answer, Failure> {
     let session = request.session;
     let gateway = session.gateway();
     if let Layer::Server(name) = session.layer()
@@ -378,7 +380,7 @@ pub(super) fn set_level(request: &Request<'_>) -> Result<Answer, Failure> {
         if let Some((instance, link)) =
             instance.and_then(|instance| Some((instance.clone(), instance.link()?)))
         {
-            gateway.set_level_at(&instance, &link);
+            gateway.set_level_at(&instance, &link).await;
         }
     }
     Ok(Answer::Result("{}".into()))

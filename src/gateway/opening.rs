@@ -185,8 +185,8 @@ fn aggregate(session: &Session, version: Version) -> String {
         }
     }
     for list in ["prompts", "resources"] {
-        if let Some(list) = capabilities.get_mut(list) {
-            list["listChanged"] = true.into();
+        if let Some(list) = capabilities.get_mut(list).and_then(Value::as_object_mut) {
+            list.insert("listChanged".to_owned(), true.into());
         }
     }
     let mut result = json!({
@@ -200,16 +200,21 @@ fn aggregate(session: &Session, version: Version) -> String {
     result.to_string()
 }
 
+/// The union of two sets of capabilities. What is no object is no capability: some write `[]`.
 fn merge(into: &mut Value, from: &Value) {
-    match (into, from) {
-        (Value::Object(into), Value::Object(from)) => {
-            for (key, value) in from {
-                merge(into.entry(key.clone()).or_insert(Value::Null), value);
+    let (Value::Object(into), Value::Object(from)) = (into, from) else { return };
+    for (key, value) in from {
+        match (into.get_mut(key), value) {
+            (Some(Value::Bool(known)), Value::Bool(value)) => *known |= *value,
+            (Some(known), value) => merge(known, value),
+            (None, Value::Object(_) | Value::Bool(_)) => {
+                into.insert(key.clone(), value.clone());
             }
+            (None, Value::Array(list)) if list.is_empty() => {
+                into.insert(key.clone(), json!({}));
+            }
+            (None, _) => {}
         }
-        (into @ Value::Null, from) => *into = from.clone(),
-        (Value::Bool(into), Value::Bool(from)) => *into |= *from,
-        _ => {}
     }
 }
 

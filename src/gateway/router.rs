@@ -124,7 +124,7 @@ pub(super) async fn dispatch(request: &Request<'_>) -> Result<Answer, Failure> {
         method::RESOURCES_SUBSCRIBE => notices::subscribe(request).await,
         method::RESOURCES_UNSUBSCRIBE => notices::unsubscribe(request).await,
         method::COMPLETE => call::completion(request).await,
-        method::SET_LEVEL => notices::set_level(request),
+        method::SET_LEVEL => notices::set_level(request).await,
         method::TOOLS_LIST => lists::list(request, Kind::Tools).await,
         method::PROMPTS_LIST => lists::list(request, Kind::Prompts).await,
         method::RESOURCES_LIST => lists::list(request, Kind::Resources).await,

@@ -22,7 +22,10 @@ use crate::{
     backend::{Holder, Lease},
     config::Share,
     policy::Principal,
-    protocol::{Kind as MessageKind, Message, Version, method, result_response, stream},
+    protocol::{
+        ErrorCode, Kind as MessageKind, Message, Version, error_response, method, result_response,
+        stream,
+    },
 };
 
 /// Requests of one session at a time, and the bytes of their messages.
@@ -150,8 +153,9 @@ impl Session {
                 let id = message.id()?.to_owned();
                 match self.begin(&id, message.bytes().len()) {
                     Ok((number, stop)) => {
-                        let in_flight = InFlight { session: Arc::clone(self), id, number };
-                        Some(Box::pin(in_flight.serve(message, reply, stop)))
+                        let session = Arc::clone(self);
+                        let in_flight = InFlight { session, id, number, reply, answered: false };
+                        Some(Box::pin(in_flight.serve(message, stop)))
                     }
                     Err(failure) => {
                         let _ = reply.send(last(failure.response(Some(&id))));
@@ -230,6 +234,11 @@ impl Session {
         state.general = Some(general);
     }
 
+    /// Whether the connection for unsolicited messages has much to send already.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.state().general.as_ref().is_some_and(stream::Sender::is_crowded)
+    }
+
     /// Sends a message that belongs to no request in flight.
     pub(super) fn tell(&self, bytes: Bytes) {
         let mut state = self.state();
@@ -246,6 +255,10 @@ impl Session {
             state.backlog.pop_front();
         }
         state.backlog.push_back(bytes);
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.state().closed
     }
 
     /// Ends the session: what is in flight is cancelled, what was started for it alone stops.
@@ -403,11 +416,14 @@ struct InFlight {
     session: Arc<Session>,
     id: String,
     number: u64,
+    reply: stream::Sender,
+    /// Or wants no answer any more.
+    answered: bool,
 }
 
 impl InFlight {
-    async fn serve(self, message: Message, reply: stream::Sender, stop: oneshot::Receiver<Stop>) {
-        let request = Request::new(&self.session, &message, &reply);
+    async fn serve(mut self, message: Message, stop: oneshot::Receiver<Stop>) {
+        let request = Request::new(&self.session, &message, &self.reply);
         let stopped = {
             let answer = router::dispatch(&request);
             tokio::pin!(answer);
@@ -424,7 +440,10 @@ impl InFlight {
             // `answer` is dropped here: what it had asked of a backend is cancelled there.
         };
         let response = match stopped {
-            None | Some(Ok(Answer::Sent)) => return,
+            None | Some(Ok(Answer::Sent)) => {
+                self.answered = true;
+                return;
+            }
             Some(Ok(Answer::Message(bytes))) => bytes,
             Some(Ok(Answer::Result(result))) => result_response(&self.id, &result),
             Some(Err(failure)) => {
@@ -432,12 +451,19 @@ impl InFlight {
                 failure.response(Some(&self.id))
             }
         };
-        let _ = reply.send(last(response));
+        self.answered = true;
+        let _ = self.reply.send(last(response));
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
+        // Only a bug of ours, or the end of the process, comes here without an answer.
+        if !self.answered {
+            let text = "the gateway failed in this request; its log says more";
+            let bytes = error_response(Some(&self.id), ErrorCode::Internal, text);
+            let _ = self.reply.send(last(bytes));
+        }
         let mut state = self.session.state();
         let same = state.in_flight.get(&self.id).is_some_and(|flight| flight.number == self.number);
         if same && let Some(flight) = state.in_flight.remove(&self.id) {

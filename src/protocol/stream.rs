@@ -102,6 +102,12 @@ impl Sender {
         self.0.lock().closed
     }
 
+    /// Half full or more: what can be left out should be.
+    pub fn is_crowded(&self) -> bool {
+        let state = self.0.lock();
+        state.queue.len() * 2 >= self.0.bounds.messages || state.bytes * 2 >= self.0.bounds.bytes
+    }
+
     /// Bytes that wait for the reader.
     pub fn waiting(&self) -> usize {
         self.0.lock().bytes

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::Write,
+    io::{Read, Write},
     os::unix::fs::PermissionsExt,
     process::{Command, Stdio},
 };
@@ -144,6 +144,36 @@ fn call_reads_its_arguments_from_stdin() {
     child.stdin.take().unwrap().write_all(b"{\n \"text\": \"from\\nstdin\"\n}\n").unwrap();
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.stdout, b"from\nstdin\n");
+}
+
+#[test]
+fn call_shows_on_a_terminal_what_it_waits_for() {
+    let world = World::with(&faulty("f", "slow-start 1.5", ""));
+    let terminal = nix::pty::openpty(None, None).unwrap();
+    let mut child = Command::new(env!("CARGO_BIN_EXE_mcp-gateway"))
+        .args(["call", "f_echo", r#"{"text":"hello"}"#])
+        .current_dir(world.folder())
+        .env("HOME", world.folder())
+        .env("TERM", "xterm")
+        .env("MCP_GATEWAY_CACHE", world.path("cache"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(terminal.slave)
+        .spawn()
+        .unwrap();
+    let mut master = fs::File::from(terminal.master);
+    let seen = std::thread::spawn(move || {
+        let mut all = Vec::new();
+        // At the end of a terminal's last writer stands EIO.
+        let _ = master.read_to_end(&mut all);
+        String::from_utf8_lossy(&all).into_owned()
+    });
+    let mut text = String::new();
+    child.stdout.take().unwrap().read_to_string(&mut text).unwrap();
+    assert!(child.wait().unwrap().success());
+    assert_eq!(text, "hello\n");
+    let seen = seen.join().unwrap();
+    assert!(seen.contains("starting"), "{seen:?}");
 }
 
 #[test]

@@ -151,6 +151,52 @@ fn a_second_signal_ends_at_once_and_leaves_no_child() {
 }
 
 #[test]
+fn a_second_ctrl_c_ends_stdio_at_once_and_leaves_no_child() {
+    let keys = "timeouts: {stop: 10s}";
+    let world = World::with(&faulty("f", "hang-call,ignore-term,grandchild leave", keys));
+    let mut client = world.stdio();
+    client.text("f_grandchildren", json!({}));
+    client.start_call("f_hang", json!({}));
+    client.text("f_echo", json!({}));
+    client.gateway().signal(Signal::SIGINT);
+    client.gateway().logged("ending");
+    let began = Instant::now();
+    client.gateway().signal(Signal::SIGINT);
+    client.gateway().ended();
+    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    eventually("the last child's end", || world.children().is_empty().then_some(()));
+}
+
+#[test]
+fn a_gateway_that_ends_while_a_backend_starts_leaves_it_nowhere() {
+    let world = World::with(&faulty("f", "missing-init,ignore-term", "timeouts: {stop: 500ms}"));
+    let mut client = world.stdio();
+    let id = client.start_call("f_echo", json!({}));
+    client.gateway().logged("started");
+    let began = Instant::now();
+    client.gateway().signal(Signal::SIGTERM);
+    let answer = client.response(id).json();
+    assert!(answer["error"]["message"].is_string(), "{answer}");
+    assert_eq!(client.gateway().ended().code(), Some(0));
+    world.assert_empty_now();
+    assert!(began.elapsed() < Duration::from_secs(13), "{:?}", began.elapsed());
+}
+
+#[test]
+fn backends_that_wait_for_their_turn_to_start_never_start_after_the_end() {
+    let keys = "lazy: false, timeouts: {stop: 500ms}, env: {MCP_TRACE: \"{DIR}/trace\"}";
+    let servers: String =
+        (0..8).map(|n| faulty(&format!("f{n}"), "missing-init,ignore-term", keys)).collect();
+    let world = World::with(&servers);
+    let mut client = world.stdio();
+    eventually("four to start", || (world.read("trace").lines().count() == 4).then_some(()));
+    client.gateway().signal(Signal::SIGTERM);
+    assert_eq!(client.gateway().ended().code(), Some(0));
+    world.assert_empty_now();
+    assert_eq!(world.read("trace").matches("initialize").count(), 4, "and no other");
+}
+
+#[test]
 fn open_streams_do_not_hold_the_gateway() {
     let world = World::with(&faulty("f", "plain", ""));
     let mut daemon = world.serve();
