@@ -10,7 +10,7 @@ use std::{
 use nix::errno::Errno;
 use serde_json::{Value, json};
 
-use super::{command, finish, run};
+use super::{command, finish, run, run_with};
 use crate::harness::{World, example, faulty};
 
 #[test]
@@ -201,4 +201,19 @@ fn elsewhere_nothing_is_drawn() {
     let did = run(&world, &["call", "f_echo", r#"{"text": "hello"}"#]);
     assert_eq!((did.code, did.out.as_str(), did.err.as_str()), (0, "hello\n", ""));
     assert!(began.elapsed() > Duration::from_secs(2));
+}
+
+#[test]
+fn a_role_learns_nothing_of_a_backend_that_it_may_not_reach() {
+    let servers = [faulty("crash", "exit-at-once", ""), example("good", "echo", "", "")];
+    let roles = "roles: {reader: [\"good_*\"]}\n";
+    let world = World::new(&format!("servers:\n{}{roles}", servers.concat()));
+    let role = [("MCP_GATEWAY_ROLE", "reader")];
+    for tool in ["crash_echo", "crash_nope", "_crash_connect", "nobody_echo", "good_nope"] {
+        let did = run_with(&world, &["call", tool], &role);
+        let words = format!("mcp-gateway: Unknown tool: {tool}\n");
+        assert_eq!((did.code, did.out.as_str(), did.err), (64, "", words));
+    }
+    let did = run_with(&world, &["call", "good_echo", r#"{"text": "hello"}"#], &role);
+    assert_eq!((did.code, did.out.as_str()), (0, "hello\n"), "{}", did.err);
 }
