@@ -5,6 +5,7 @@ use std::{io::IsTerminal, sync::Arc, time::Duration};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     config::Config,
@@ -20,10 +21,16 @@ use crate::{
 /// One session with everything that is configured.
 pub(super) struct Client {
     daemon: Daemon,
+    interrupted: CancellationToken,
     session: Arc<Session>,
     spinner: ProgressBar,
     next: u64,
 }
+
+/// A signal came first.
+#[derive(Debug, thiserror::Error)]
+#[error("interrupted")]
+pub(super) struct Interrupted;
 
 /// What a request came to.
 pub(super) enum Outcome {
@@ -46,18 +53,21 @@ struct Progress {
 impl Client {
     pub(super) async fn open(config: Config, role: Option<&str>) -> anyhow::Result<Self> {
         let daemon = Daemon::new(config, role)?;
+        let interrupted = daemon.hear_signals()?;
         let principal = daemon.gateway.identify(Credential::Own, None)?;
         let cwd = std::env::current_dir().ok();
         let hello = Hello { principal, layer: Layer::Aggregate, cwd, transport: Transport::Stdio };
         let session = daemon.gateway.open(hello)?;
-        let mut client = Client { daemon, session, spinner: spinner(), next: 0 };
+        let mut client = Client { daemon, interrupted, session, spinner: spinner(), next: 0 };
         let params = json!({
             "protocolVersion": Version::LATEST.as_str(),
             "capabilities": {},
             "clientInfo": {"name": "mcp-gateway-cli", "version": env!("CARGO_PKG_VERSION")},
         });
-        client.ask(method::INITIALIZE, &params.to_string()).await?;
-        Ok(client)
+        match client.ask(method::INITIALIZE, &params.to_string()).await? {
+            Outcome::Result(_) => Ok(client),
+            Outcome::Error { message, .. } => anyhow::bail!(message),
+        }
     }
 
     /// Sends a request and waits for its answer, showing progress on a terminal. `params` is
@@ -86,7 +96,11 @@ impl Client {
             }
             anyhow::bail!("the gateway gave no answer")
         };
-        let (answer, ()) = tokio::join!(answers, work);
+        let (answer, ()) = tokio::select! {
+            both = async { tokio::join!(answers, work) } => both,
+            // What was asked of a backend is cancelled there; `close` stops what was started.
+            () = self.interrupted.cancelled() => anyhow::bail!(Interrupted),
+        };
         self.spinner.set_message("");
         let answer = answer?;
         if let Some((message, raw)) = answer.error() {

@@ -32,6 +32,8 @@ pub enum Exit {
     Internal = 70,
     NotPermitted = 77,
     Config = 78,
+    /// Ended by a signal, as shells count it.
+    Interrupted = 130,
 }
 
 impl From<Exit> for ExitCode {
@@ -59,7 +61,7 @@ Environment:
 
 Exit status:
   0 done  1 the called tool failed  64 usage  69 a backend is unavailable
-  70 a bug  77 not permitted  78 the config has errors
+  70 a bug  77 not permitted  78 the config has errors  130 interrupted
 
 Try:
   mcp-gateway check                          is the config right, and what does it mean
@@ -134,9 +136,10 @@ fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
     // Short-lived verbs keep quiet unless asked: their own messages say what matters.
     let quiet = !matches!(verb, Verb::Serve(_) | Verb::Stdio(_));
     let level = cli.log.as_deref().unwrap_or(if quiet { "error" } else { "info" });
-    if let Err(error) = logging::start(cli.log_format, level) {
-        return complain(&error, Exit::Usage);
-    }
+    let _log = match logging::start(cli.log_format, level) {
+        Ok(log) => log,
+        Err(error) => return complain(&error, Exit::Usage),
+    };
     match verb {
         Verb::Serve(args) => serve::serve(args),
         Verb::Stdio(args) => serve::stdio(args),
@@ -166,7 +169,13 @@ fn print_line(text: &str) -> Exit {
 }
 
 fn complain(error: &anyhow::Error, exit: Exit) -> Exit {
-    let exit = if error.downcast_ref::<Denied>().is_some() { Exit::NotPermitted } else { exit };
+    let exit = if error.is::<Denied>() {
+        Exit::NotPermitted
+    } else if error.is::<client::Interrupted>() {
+        Exit::Interrupted
+    } else {
+        exit
+    };
     eprintln!("mcp-gateway: {error:#}");
     exit
 }

@@ -74,9 +74,15 @@ impl Daemon {
         Ok(Daemon { gateway, shared, tracker, drain, kill })
     }
 
+    /// Completes at the first signal; the second ends [`Daemon::finish`] at once.
+    pub fn hear_signals(&self) -> anyhow::Result<CancellationToken> {
+        signals::listen(&self.tracker, self.drain.clone(), self.kill.clone())?;
+        Ok(self.drain.clone())
+    }
+
     /// Serves sockets until a signal.
     pub async fn serve(self, listen: Listen) -> anyhow::Result<()> {
-        signals::listen(&self.tracker, self.drain.clone(), self.kill.clone())?;
+        self.hear_signals()?;
         let doors = TaskTracker::new();
         let mut socket_file = None;
         if let Some((address, port)) = listen.tcp {
@@ -117,7 +123,7 @@ impl Daemon {
 
     /// Serves our own stdin and stdout until its end or a signal.
     pub async fn stdio(self, options: stdio::Options) -> anyhow::Result<()> {
-        signals::listen(&self.tracker, self.drain.clone(), self.kill.clone())?;
+        self.hear_signals()?;
         let (stdin, stdout) = (tokio::io::stdin(), tokio::io::stdout());
         let session = stdio::serve(Arc::clone(&self.shared), stdin, stdout, options);
         tokio::pin!(session);

@@ -49,10 +49,13 @@ pub(super) async fn list(request: &Request<'_>, kind: Kind) -> Result<Answer, Fa
     }
     let view = session.view();
     session.note_shown(kind, view.mark(kind));
-    if let Some(whole) = whole(session, kind) {
+    let cursor = request.param("cursor");
+    if cursor.is_none()
+        && let Some(whole) = whole(session, kind)
+    {
         return Ok(Answer::Result(whole));
     }
-    page(&items(&view, kind), kind, request.param("cursor").as_deref()).map(Answer::Result)
+    page(&items(&view, kind), kind, cursor.as_deref()).map(Answer::Result)
 }
 
 fn items(view: &View, kind: Kind) -> Vec<&str> {

@@ -32,7 +32,7 @@ pub use session::{Session, Work};
 
 use crate::{
     backend::{Holder, Host, InstanceKey, Supervisor},
-    config::{Config, Discover, Server},
+    config::{Config, Discover, Server, Share},
     policy::{Credential, Denied, Policy, Principal, Target},
 };
 use catalog::{Catalog, Disk, Source, View};
@@ -161,6 +161,13 @@ impl Gateway {
     pub fn start_eager(self: &Arc<Self>, owner: &Principal) {
         let holder = Holder { user: owner.key(), session: String::new(), folder: None };
         for server in self.servers().filter(|server| !server.lazy) {
+            if matches!(server.share, Share::Session | Share::Project) {
+                let name = &server.name;
+                tracing::warn!(
+                    "{name}: `lazy: false` starts nothing with `share: session` or `project`: nobody is there yet to start it for"
+                );
+                continue;
+            }
             let (gateway, holder) = (Arc::clone(self), holder.clone());
             let permit = self.policy.own_work(&server.name);
             let deadline = Instant::now() + server.timeouts.start;

@@ -84,9 +84,19 @@ struct Params {
 
 pub(super) async fn initialize(request: &Request<'_>) -> Result<Answer, Failure> {
     let session = request.session;
-    if session.version().is_some() {
+    if !session.begin_opening() {
         return Err(Failure::AlreadyInitialized);
     }
+    let opened = open(request).await;
+    if opened.is_err() {
+        // It may try again.
+        session.end_opening();
+    }
+    opened
+}
+
+async fn open(request: &Request<'_>) -> Result<Answer, Failure> {
+    let session = request.session;
     let params: Params = request
         .message
         .params()

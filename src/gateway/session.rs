@@ -62,6 +62,8 @@ struct State {
     used: HashSet<Arc<str>>,
     /// What the session was shown last, by list.
     shown: Vec<(Kind, u64)>,
+    /// An `initialize` is being answered, or has been.
+    opening: bool,
     view: Option<(u64, Arc<View>)>,
     closed: bool,
 }
@@ -291,6 +293,15 @@ impl Session {
         for flight in flights {
             let _ = flight.stop.send(Stop::Draining);
         }
+    }
+
+    /// True for the first `initialize`.
+    pub(super) fn begin_opening(&self) -> bool {
+        !std::mem::replace(&mut self.state().opening, true)
+    }
+
+    pub(super) fn end_opening(&self) {
+        self.state().opening = false;
     }
 
     // What the client told of itself, and what it was told.

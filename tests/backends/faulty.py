@@ -282,6 +282,33 @@ def no_stdin(server):
     server.methods["initialize"] = initialize
 
 
+@mode("odd-capabilities")
+def odd_capabilities(server):
+    """Writes its capabilities as some languages do: an empty list for an empty map, and worse."""
+    server.capabilities.update({
+        "prompts": [], "resources": True, "logging": "yes", "completions": None, "tools": []})
+
+
+@mode("deaf")
+def deaf(server):
+    """The tool plug closes stdin and answers; the process lives on and hears nothing more."""
+    def plug(call):
+        call.server.send(id=call.id, result=text("plugged"))
+        os.close(0)
+        threading.Event().wait()
+    server.add("plug", "Closes stdin", plug)
+
+
+@mode("mute-lists")
+def mute_lists(server):
+    """Promises prompts and resources, and never answers their lists."""
+    server.capabilities.update({"prompts": {}, "resources": {}})
+    def never(call):
+        raise NoReply
+    for method in ("prompts/list", "resources/list", "resources/templates/list"):
+        server.methods[method] = never
+
+
 @mode("ignore-term")
 def ignore_term(server):
     """Ignores SIGTERM, SIGINT and the end of stdin; only SIGKILL ends it."""
@@ -731,6 +758,25 @@ def log(server):
         return text("logged from %s up" % least[0])
     server.methods["logging/setLevel"] = set_level
     server.add("log_all", "Logs at every level", log_all)
+
+
+@mode("burst")
+def burst(server):
+    """The tool burst sends `count` (20000) messages at once, of `kind` progress or log."""
+    server.capabilities["logging"] = {}
+    def pour_out(call):
+        count = call.argument("count", 20000)
+        if call.argument("kind") == "progress":
+            token = call.params.get("_meta", {}).get("progressToken")
+            lines = [{"method": "notifications/progress", "params": {"progressToken": token, "progress": n}}
+                     for n in range(1, count + 1)]
+        else:
+            lines = [{"method": "notifications/message", "params": {"level": "info", "data": n}}
+                     for n in range(count)]
+        server.write(b"".join(json.dumps({"jsonrpc": "2.0"} | line).encode() + b"\n" for line in lines))
+        return text("burst")
+    server.methods["logging/setLevel"] = lambda call: {}
+    server.add("burst", "Sends much at once", pour_out)
 
 
 @mode("tasks")

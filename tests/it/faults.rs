@@ -5,3 +5,4 @@ mod clients;
 mod ends;
 mod questions;
 mod starts;
+mod stuck;

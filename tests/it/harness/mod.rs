@@ -171,6 +171,11 @@ impl World {
         children[0].0
     }
 
+    /// So many backends and no more, soon and for good.
+    pub fn gone_soon(&self, left: usize) {
+        eventually("the others' end", || (self.children().len() == left).then_some(()));
+    }
+
     /// Waits until nothing that was started in this world runs.
     pub fn assert_empty(&self) {
         let mut left = Vec::new();
