@@ -375,7 +375,7 @@ pub(super) async fn read(
                     deliver(instance, link, host, message);
                     delivered += 1;
                     // Whoever takes these runs on this thread too, and must keep up.
-                    if delivered % TURN == 0 {
+                    if delivered.is_multiple_of(TURN) {
                         tokio::task::yield_now().await;
                     }
                 }
