@@ -428,7 +428,10 @@ fn readme_names_every_verb_and_flag() {
     let (_, commands) = help.split_once("Commands:\n").unwrap();
     let verbs: Vec<&str> = commands
         .lines()
-        .map_while(|line| line.strip_prefix("  ")?.split_whitespace().next())
+        .map_while(|line| line.strip_prefix("  "))
+        // A description that goes on in the next line is no verb.
+        .filter(|line| !line.starts_with(' '))
+        .filter_map(|line| line.split_whitespace().next())
         .filter(|verb| *verb != "help")
         .collect();
     assert!(verbs.len() >= 7, "{verbs:?}");

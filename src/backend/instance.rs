@@ -295,7 +295,7 @@ impl Instance {
             Some(complaint) => format!("{complaint}; then {ended}"),
             None => ended.to_owned(),
         };
-        let last = self.tail.last(3);
+        let last = self.tail.words(3);
         if !last.is_empty() {
             reason.push_str(": ");
             reason.push_str(&last.join(" | "));

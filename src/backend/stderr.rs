@@ -2,7 +2,7 @@
 
 use std::{
     collections::VecDeque,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -20,8 +20,16 @@ const RATE: usize = 16 * 1024;
 /// The last lines, for the errors of callers; and what must not stand in any line.
 #[derive(Default)]
 pub(super) struct Tail {
-    lines: Mutex<VecDeque<String>>,
+    said: Mutex<Said>,
     secrets: Vec<Secret>,
+}
+
+/// What one child has said.
+#[derive(Default)]
+struct Said {
+    lines: VecDeque<String>,
+    /// Some are no longer among them.
+    forgotten: bool,
 }
 
 /// A shorter value would blot out ordinary words.
@@ -35,7 +43,7 @@ impl Tail {
         // A secret of several lines comes out line by line.
         let lines = secrets.flat_map(|(_, value)| value.expose().lines().map(Secret::new));
         let secrets = lines.filter(|line| line.expose().len() >= SHORTEST_SECRET).collect();
-        Tail { lines: Mutex::default(), secrets }
+        Tail { said: Mutex::default(), secrets }
     }
 
     /// The line without the values of the backend's secrets.
@@ -48,22 +56,39 @@ impl Tail {
         line
     }
 
-    fn push(&self, line: String) {
-        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        if lines.len() == TAIL {
-            lines.pop_front();
-        }
-        lines.push_back(line);
-    }
-
+    /// A new child speaks from now on.
     pub(super) fn clear(&self) {
-        self.lines.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        *self.said() = Said::default();
     }
 
-    /// The last `n` lines in order.
-    pub(super) fn last(&self, n: usize) -> Vec<String> {
-        let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        lines.iter().skip(lines.len().saturating_sub(n)).cloned().collect()
+    fn said(&self) -> MutexGuard<'_, Said> {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, line: String) {
+        let mut said = self.said();
+        if said.lines.len() == TAIL {
+            said.lines.pop_front();
+            said.forgotten = true;
+        }
+        said.lines.push_back(line);
+    }
+
+    /// The last `n` lines in order. Of a child that said little else the first `n` come before
+    /// them: some begin with the reason and go on with a stack.
+    pub(super) fn words(&self, n: usize) -> Vec<String> {
+        let said = self.said();
+        let lines = &said.lines;
+        let last = lines.len().saturating_sub(n);
+        let first = if said.forgotten { 0 } else { n.min(last) };
+        let gap = (first > 0 && first < last).then(|| "…".to_owned());
+        lines
+            .iter()
+            .take(first)
+            .cloned()
+            .chain(gap)
+            .chain(lines.iter().skip(last).cloned())
+            .collect()
     }
 }
 
@@ -171,7 +196,7 @@ mod tests {
         input.extend(vec![b'x'; LINE + 10]);
         input.extend(b"\nlast without newline");
         log_lines("s", input.as_slice(), &tail).await;
-        let lines = tail.last(10);
+        let lines = tail.words(10);
         assert_eq!(lines[0], "plain");
         assert_eq!(lines[1], "\\u{1b}[31mred");
         assert!(lines[2].ends_with("(10 more bytes)"));
@@ -183,6 +208,20 @@ mod tests {
         let tail = Tail::default();
         let input = b"0123456789\n".repeat(100_000);
         log_lines("s", input.as_slice(), &tail).await;
-        assert_eq!(tail.last(100).len(), TAIL);
+        assert_eq!(tail.words(100).len(), TAIL);
+        assert_eq!(tail.words(3), ["0123456789"; 3]);
+    }
+
+    #[tokio::test]
+    async fn the_reason_may_stand_first_or_last() {
+        let tail = Tail::default();
+        for (lines, words) in
+            [(2, "1 2"), (3, "1 2 3"), (5, "1 2 3 4 5"), (6, "1 2 3 4 5 6"), (7, "1 2 3 … 5 6 7")]
+        {
+            tail.clear();
+            let said: String = (1..=lines).map(|n| format!("{n}\n")).collect();
+            log_lines("s", said.as_bytes(), &tail).await;
+            assert_eq!(tail.words(3).join(" "), words);
+        }
     }
 }

@@ -121,8 +121,8 @@ async fn all_pages(client: &mut Client) -> anyhow::Result<Vec<Value>> {
     let mut cursor = None::<String>;
     loop {
         let params = match &cursor {
-            Some(cursor) => json!({ "cursor": cursor }),
-            None => json!({}),
+            Some(cursor) => json!({"cursor": cursor, "_meta": {"progressToken": "list"}}),
+            None => json!({"_meta": {"progressToken": "list"}}),
         };
         match client.ask(method::TOOLS_LIST, &params.to_string()).await? {
             Outcome::Error { message, .. } => anyhow::bail!(message),

@@ -9,7 +9,10 @@ mod serve;
 
 use std::{ffi::OsString, io::Write, path::PathBuf, process::ExitCode};
 
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{
+    Args, CommandFactory, Parser, Subcommand,
+    builder::{OsStringValueParser, TypedValueParser},
+};
 
 use crate::{
     config::{self, Loaded, Mode, Problems},
@@ -81,7 +84,8 @@ struct Cli {
 #[derive(Args, Clone, Debug, Default)]
 struct ConfigArgs {
     /// The config file (default: the first of those below that exists; none is an empty gateway)
-    #[arg(short, long, value_name = "FILE")]
+    // An empty name is none, as with the seed; clap's own parser for paths refuses it.
+    #[arg(short, long, value_name = "FILE", value_parser = OsStringValueParser::new().map(PathBuf::from))]
     config: Option<PathBuf>,
 }
 

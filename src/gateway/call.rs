@@ -37,7 +37,7 @@ pub(super) async fn tool(request: &Request<'_>) -> Result<Answer, Failure> {
         name.ok_or_else(|| Failure::InvalidParams("tools/call: `name` is missing".into()))?;
     let unknown = || Failure::UnknownTool(name.clone().into_owned());
     let (server, bare, exposed) =
-        match route(request, Kind::Tools, &name).await.ok_or_else(unknown)? {
+        match route(request, Kind::Tools, &name).await?.ok_or_else(unknown)? {
             (Route::Status, _) => return Ok(router::status(request.session)),
             (Route::Connect { server }, _) => return router::connect(request, &server).await,
             (Route::Backend { server, bare }, exposed) => (server, bare, exposed),
@@ -53,7 +53,7 @@ pub(super) async fn prompt(request: &Request<'_>) -> Result<Answer, Failure> {
         name.ok_or_else(|| Failure::InvalidParams("prompts/get: `name` is missing".into()))?;
     let unknown = || Failure::UnknownPrompt(name.clone().into_owned());
     let Some((Route::Backend { server, bare }, exposed)) =
-        route(request, Kind::Prompts, &name).await
+        route(request, Kind::Prompts, &name).await?
     else {
         return Err(unknown());
     };
@@ -90,28 +90,38 @@ async fn locate(request: &Request<'_>, uri: &str) -> Option<Arc<str>> {
 }
 
 /// Where a name leads; backends that have not been met are met first.
-async fn route(request: &Request<'_>, kind: Kind, name: &str) -> Option<(Route, String)> {
+async fn route(
+    request: &Request<'_>,
+    kind: Kind,
+    name: &str,
+) -> Result<Option<(Route, String)>, Failure> {
     let session = request.session;
     if let Layer::Server(server) = session.layer() {
         // The backend itself knows its names best, listed or not.
         let route = Route::Backend { server: server.as_str().into(), bare: name.to_owned() };
         // Rules are about qualified names; a bare one might look like another backend's.
-        return Some((route, format!("{server}_{name}")));
+        return Ok(Some((route, format!("{server}_{name}"))));
     }
     let find = || {
         let view = session.view();
         let shelf = if kind == Kind::Tools { &view.tools } else { &view.prompts };
         shelf.find(name).map(|shown| (shown.route.clone(), shown.exposed.clone()))
     };
-    match find() {
-        Some(found) => Some(found),
-        None => {
-            let kinds = [kind];
-            let met = lists::ensure(session, &kinds);
-            request.while_starting("backends that may have it", met).await;
-            find()
+    if let Some(found) = find() {
+        return Ok(Some(found));
+    }
+    // Where only one backend can be meant, it may take its time, and its trouble is the answer.
+    if let Some(server) = lists::owner(session, kind, name) {
+        let met = lists::meet(session, server, kind);
+        request.while_starting(&format!("backend \"{}\"", server.name), met).await?;
+        if let Some(found) = find() {
+            return Ok(Some(found));
         }
     }
+    let kinds = [kind];
+    let met = lists::ensure(session, &kinds);
+    request.while_starting("backends that may have it", met).await;
+    Ok(find())
 }
 
 /// The backend of a template, or of a resource, that is named by its own text.
@@ -150,7 +160,7 @@ pub(super) async fn completion(request: &Request<'_>) -> Result<Answer, Failure>
     } else {
         let unknown = || Failure::UnknownPrompt(given.to_owned());
         let Some((Route::Backend { server, bare }, exposed)) =
-            route(request, Kind::Prompts, given).await
+            route(request, Kind::Prompts, given).await?
         else {
             return Err(unknown());
         };

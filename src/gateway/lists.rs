@@ -152,8 +152,12 @@ async fn own_child(request: &Request<'_>, server: &Server, kind: Kind) -> Result
     Ok(Answer::Result(crate::protocol::with_member(result, kind.member(), &kept)))
 }
 
-/// Makes sure that one backend's list is known, for a session with it alone.
-async fn meet(session: &Arc<Session>, server: &Server, kind: Kind) -> Result<(), Failure> {
+/// Makes sure that one backend's list is known.
+pub(super) async fn meet(
+    session: &Arc<Session>,
+    server: &Server,
+    kind: Kind,
+) -> Result<(), Failure> {
     let gateway = session.gateway();
     if !gateway.lacks(session, server, kind) {
         return Ok(());
@@ -169,22 +173,58 @@ async fn meet(session: &Arc<Session>, server: &Server, kind: Kind) -> Result<(),
     Ok(())
 }
 
-/// Meets the backends whose lists are not known yet, in parallel, within a bounded time.
-pub(super) async fn ensure(session: &Arc<Session>, kinds: &[Kind]) {
+/// The backend that has not been met and that a name must belong to, if any: the only one there
+/// is, or the one whose prefix it has.
+pub(super) fn owner<'a>(session: &'a Session, kind: Kind, name: &str) -> Option<&'a Server> {
+    let unmet = unmet(session, &[kind]);
+    if let ([only], 1) = (unmet.as_slice(), visible(session).count()) {
+        return Some(only);
+    }
+    let owns = |server: &&Server| {
+        let bare = match server.prefix.as_deref() {
+            Some("") => None,
+            Some(prefix) => name.strip_prefix(prefix),
+            None => name.strip_prefix(server.name.as_str()).and_then(|rest| rest.strip_prefix('_')),
+        };
+        bare.is_some_and(|bare| {
+            let (server, exposed) = (server.name.as_str(), name);
+            let target = match kind {
+                Kind::Prompts => Target::Prompt { server, exposed, bare },
+                _ => Target::Tool { server, exposed, bare },
+            };
+            session.gateway().policy.authorize(session.principal(), target).is_some()
+        })
+    };
+    // Of `git` and `git_hub`, the longer one.
+    unmet.into_iter().filter(owns).max_by_key(|server| server.name.len())
+}
+
+/// The backends that this session may see.
+fn visible(session: &Session) -> impl Iterator<Item = &Server> {
     let gateway = session.gateway();
-    let needy: Vec<String> = gateway
-        .servers()
+    gateway.servers().filter(|server| {
+        let target = Target::Server { server: &server.name };
+        gateway.policy.authorize(session.principal(), target).is_some()
+    })
+}
+
+/// Those whose lists are not known yet.
+fn unmet<'a>(session: &'a Session, kinds: &[Kind]) -> Vec<&'a Server> {
+    let gateway = session.gateway();
+    visible(session)
         .filter(|server| match session.layer() {
             Layer::Aggregate => server.discover == Discover::Auto,
             Layer::Server(name) => *name == server.name,
         })
         .filter(|server| kinds.iter().any(|kind| gateway.lacks(session, server, *kind)))
-        .filter(|server| {
-            let target = Target::Server { server: &server.name };
-            gateway.policy.authorize(session.principal(), target).is_some()
-        })
-        .map(|server| server.name.clone())
-        .collect();
+        .collect()
+}
+
+/// Meets the backends whose lists are not known yet, in parallel, within a bounded time.
+pub(super) async fn ensure(session: &Arc<Session>, kinds: &[Kind]) {
+    let gateway = session.gateway();
+    let needy: Vec<String> =
+        unmet(session, kinds).into_iter().map(|server| server.name.clone()).collect();
     // Late ones go on by themselves; list_changed follows.
     let until = tokio::time::Instant::now() + DISCOVERY;
     let meetings: Vec<_> =

@@ -5,11 +5,14 @@
 #![expect(clippy::disallowed_methods, reason = "tests start the gateway")]
 
 mod byte_exact;
+mod cli;
 mod doors;
 mod faults;
+mod frontend;
 mod harness;
 mod keys;
 mod load;
+mod npx;
 mod roles;
 mod seed;
 mod soak;
