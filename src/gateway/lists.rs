@@ -223,14 +223,17 @@ fn unmet<'a>(session: &'a Session, kinds: &[Kind]) -> Vec<&'a Server> {
 /// Meets the backends whose lists are not known yet, in parallel, within a bounded time.
 pub(super) async fn ensure(session: &Arc<Session>, kinds: &[Kind]) {
     let gateway = session.gateway();
-    let needy: Vec<String> =
-        unmet(session, kinds).into_iter().map(|server| server.name.clone()).collect();
     // Late ones go on by themselves; list_changed follows.
     let until = tokio::time::Instant::now() + DISCOVERY;
-    let meetings: Vec<_> =
-        needy.into_iter().map(|name| gateway.meeting(session, name, kinds)).collect();
-    for mut over in meetings {
-        let _ = tokio::time::timeout_at(until, over.wait_for(|over| *over)).await;
+    // A meeting that is joined may be about other lists; then there is one about these.
+    for _ in 0..2 {
+        let needy: Vec<String> =
+            unmet(session, kinds).into_iter().map(|server| server.name.clone()).collect();
+        let meetings: Vec<_> =
+            needy.into_iter().map(|name| gateway.meeting(session, name, kinds)).collect();
+        for mut over in meetings {
+            let _ = tokio::time::timeout_at(until, over.wait_for(|over| *over)).await;
+        }
     }
 }
 

@@ -126,3 +126,18 @@ fn a_session_that_ends_while_its_backend_starts_leaves_none_behind() {
     }
     world.gone_soon(0);
 }
+
+#[test]
+fn lists_asked_for_at_once_are_each_whole() {
+    for _ in 0..5 {
+        let world = World::with(&faulty("f", "resources,prompts", ""));
+        let mut client = world.stdio();
+        let ids = ["tools/list", "prompts/list", "resources/list", "resources/templates/list"]
+            .map(|method| client.start(method, json!({})));
+        for id in ids {
+            let result = client.response(id).json()["result"].clone();
+            let lists = result.as_object().unwrap();
+            assert!(lists.values().all(|list| !list.as_array().unwrap().is_empty()), "{result}");
+        }
+    }
+}
