@@ -225,20 +225,19 @@ pub(super) async fn ensure(session: &Arc<Session>, kinds: &[Kind]) {
     let gateway = session.gateway();
     // Late ones go on by themselves; list_changed follows.
     let until = tokio::time::Instant::now() + DISCOVERY;
-    // A meeting that is joined may be about other lists; then there is one about these.
-    for _ in 0..2 {
-        let needy: Vec<String> =
-            unmet(session, kinds).into_iter().map(|server| server.name.clone()).collect();
-        let meetings: Vec<_> =
-            needy.into_iter().map(|name| gateway.meeting(session, name, kinds)).collect();
-        for mut over in meetings {
-            let _ = tokio::time::timeout_at(until, over.wait_for(|over| *over)).await;
-        }
+    let needy: Vec<String> =
+        unmet(session, kinds).into_iter().map(|server| server.name.clone()).collect();
+    let meetings: Vec<_> =
+        needy.into_iter().map(|name| gateway.meeting(session, name, kinds)).collect();
+    for mut over in meetings {
+        let _ = tokio::time::timeout_at(until, over.wait_for(|over| *over)).await;
     }
 }
 
-/// Meetings with backends that are going on, each with the word of its end.
-pub(super) type Meetings = Mutex<HashMap<InstanceKey, watch::Receiver<bool>>>;
+/// Meetings with backends that are going on, about these lists, each with the word of its end.
+pub(super) type Meetings = Mutex<HashMap<Matter, watch::Receiver<bool>>>;
+
+type Matter = (InstanceKey, Vec<Kind>);
 
 impl Gateway {
     /// The meeting with a backend: the one that is going on, or a new one.
@@ -253,7 +252,7 @@ impl Gateway {
             done.send_replace(true);
             return over;
         };
-        let key = self.key(server, session.holder());
+        let key = (self.key(server, session.holder()), kinds.to_vec());
         let mut meetings = self.meetings.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(going_on) = meetings.get(&key) {
             return going_on.clone();
@@ -275,7 +274,7 @@ impl Gateway {
 /// Ends a meeting, however it went.
 struct Over {
     session: Arc<Session>,
-    key: InstanceKey,
+    key: Matter,
     done: watch::Sender<bool>,
 }
 
