@@ -68,12 +68,20 @@ impl Rules {
     }
 }
 
+fn cleaned(name: &str) -> String {
+    name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' }).collect()
+}
+
 /// Every spelling that a rule may use for a target of a server with this `prefix:`.
 pub(super) fn forms(target: Target<'_>, prefix: Option<&str>) -> Vec<String> {
     match target {
         Target::Tool { server, exposed, bare } | Target::Prompt { server, exposed, bare } => {
             let mut forms = starts(server, prefix);
             forms.iter_mut().for_each(|form| form.push_str(bare));
+            // As it is shown where names are cleaned, so that a rule for that name holds
+            // everywhere.
+            let cleaned: Vec<String> = forms.iter().map(|form| cleaned(form)).collect();
+            forms.extend(cleaned);
             forms.push(exposed.to_owned());
             forms
         }

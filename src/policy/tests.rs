@@ -199,3 +199,15 @@ fn only_our_own_uid_is_served() {
     assert!(policy.identify(&peer(0), None).is_err());
     assert!(policy.identify(&Credential::Tcp { uid: 1001 }, None).is_err());
 }
+
+#[test]
+fn a_rule_for_a_cleaned_name_holds_under_the_name_as_it_was_written() {
+    let yaml = "servers: {git: {command: x}}\nroles: {r: {allow: ['*'], deny: [git_force_push]}}\n";
+    let policy = policy(yaml, Some("r")).unwrap();
+    let principal = policy.identify(&Credential::Own, None).unwrap();
+    for exposed in ["git_force_push", "git_force.push"] {
+        let target = tool("git", exposed, "force.push");
+        assert!(policy.authorize(&principal, target).is_none(), "{exposed}");
+    }
+    assert!(policy.authorize(&principal, tool("git", "git_pull", "pull")).is_some());
+}
