@@ -209,6 +209,12 @@ impl Exchange {
         Ok(())
     }
 
+    /// It waits for its client, and works on nothing: others may have its place.
+    pub(super) fn park(&mut self) {
+        self.lease.release_slot();
+        self.lease.link().park(self.id);
+    }
+
     /// From now on for another request of the same client.
     pub(super) fn resumed(&mut self, request: &Request<'_>) {
         let (id, token) = (request.id(), request.message.progress_token());

@@ -101,7 +101,7 @@ async fn respond(
         }
     };
     match first {
-        Some(response) if response.last && !(accept.events_first && !response.failed) => {
+        Some(response) if response.last && (response.failed || !accept.events_first) => {
             answer::json(status(&response), response.bytes)
         }
         Some(first) => events(shared, leave, source, Some(first)),

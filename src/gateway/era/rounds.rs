@@ -162,7 +162,9 @@ impl Visits {
         if !matches!(method.as_str(), method::ROOTS_LIST | method::SAMPLING | method::ELICITATION) {
             return Err(failed(order, &format!("asks for \"{method}\", which there is not")));
         }
-        able(session, &method, &read).map_err(|why| failed(order, &why))?;
+        able(session, &method, &read).map_err(|missing| {
+            failed(order, &format!("asks the client for what it does not declare: {missing}"))
+        })?;
         let mut params = params.to_owned();
         if read["mode"] == "url" {
             let id = random_id();
