@@ -86,7 +86,9 @@ pub(super) async fn answer(
     respond(shared, leave, source, accept).await
 }
 
-/// Plain JSON if the response comes first and soon, else an event stream.
+/// Plain JSON if the response comes first, else an event stream: nobody takes it up again, and
+/// some clients take larger answers in one piece. One that lets others wait for long becomes a
+/// stream of signs of life.
 async fn respond(
     shared: &Arc<Shared>,
     leave: Leave,
@@ -96,7 +98,7 @@ async fn respond(
     let first = tokio::select! {
         biased;
         first = source.recv() => first,
-        () = shared.http.priming.wait(), if accept.events => {
+        () = tokio::time::sleep(shared.limits.heartbeat), if accept.events => {
             return events(shared, leave, source, None);
         }
     };
