@@ -76,13 +76,17 @@ def config(backend: str, work: Path) -> dict:
     return {"servers": chosen}
 
 
+class GatewayFailed(Exception):
+    """It did not start, or did not end as it should."""
+
+
 class Gateway:
     """One gateway for one row; stdio endpoints start their own from the same file."""
 
-    def __init__(self, binary: Path, folder: Path, backend: str, work: Path):
-        self.binary, self.folder, self.work = binary, folder, work
+    def __init__(self, binary: Path, folder: Path, config: dict):
+        self.binary, self.folder = binary, folder
         self.file = folder / "gateway.yaml"
-        self.file.write_text(json.dumps(config(backend, work)))
+        self.file.write_text(json.dumps(config))
         self.socket = folder / "gateway.sock"
         self.log = folder / "gateway.log"
         self.env = os.environ | {"MCP_GATEWAY_CACHE": str(folder / "cache"), "MCP_GATEWAY_LOG": "info,audit=off"}
@@ -99,7 +103,8 @@ class Gateway:
             if self.process.poll() is not None:
                 break
             time.sleep(0.02)
-        sys.exit(f"run: the gateway does not listen:\n{self.log.read_text()}")
+        self.process.kill()
+        raise GatewayFailed(f"the gateway does not listen:\n{self.log.read_text()}")
 
     def __exit__(self, *_: object) -> None:
         self.process.send_signal(signal.SIGTERM)
@@ -107,9 +112,9 @@ class Gateway:
             code = self.process.wait(20)
         except subprocess.TimeoutExpired:
             self.process.kill()
-            sys.exit("run: the gateway does not end")
+            raise GatewayFailed("the gateway does not end") from None
         if code != 0:
-            sys.exit(f"run: the gateway ended with {code}:\n{self.log.read_text()}")
+            raise GatewayFailed(f"the gateway ended with {code}:\n{self.log.read_text()}")
 
     def endpoint(self, kind: str, layer: str, backend: str) -> dict:
         tail = f"/{backend}" if layer == "server" else ""
@@ -132,7 +137,7 @@ def compare(binary: Path, row: tuple[str, str, str, str]) -> tuple[bool, str]:
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder) / "work"
         backends.reset(work)
-        with Gateway(binary, Path(folder), backend, work) as gateway:
+        with Gateway(binary, Path(folder), config(backend, work)) as gateway:
             command = [sys.executable, HERE / "compare.py", client, "--backend", backend, "--work", work]
             command += ["--gateway", json.dumps(gateway.endpoint(kind, layer, backend))]
             if layer == "aggregate":
