@@ -285,6 +285,7 @@ const METHODS = {
 /** Runs steps against one SDK client. `sdk[op](step, options)` asks; the tap has the answer. */
 class Script {
   saved = {};
+  done = [];
 
   constructor(sdk, tap, seen, variables) {
     this.sdk = sdk;
@@ -294,9 +295,7 @@ class Script {
   }
 
   async run(steps) {
-    const done = [];
-    for (const step of steps) done.push(await this.step(step));
-    return done;
+    for (const step of steps) this.done.push(await this.step(step));
   }
 
   async step(template) {
@@ -508,27 +507,27 @@ export const USAGE = `usage: DRIVER [--era ERA] [--var NAME=VALUE]... [--deadlin
 /** Runs a driver: `make({endpoint, options, tap, seen})` gives {connect, close, and a function per op}. */
 export async function drive(make) {
   const { endpoint, steps, variables, options } = parseArguments(process.argv.slice(2), USAGE);
-  setTimeout(() => {
-    console.error(`driver: not finished after ${options.deadline} s`);
-    process.exit(3);
-  }, options.deadline * 1000).unref();
+  const unfinished = () => console.error(`driver: not finished after ${options.deadline} s`);
+  setTimeout(() => unfinished() ?? process.exit(3), (options.deadline + 5) * 1000).unref();
   const tap = new Tap();
   const seen = new Seen();
   const sdk = await make({ endpoint, options, tap, seen });
   await sdk.connect();
   const script = new Script(sdk, tap, seen, variables);
-  const done = await script.run(steps);
-  settle(done);
+  const late = new Promise((resolve) => setTimeout(resolve, options.deadline * 1000, "late").unref());
+  const finished = (await Promise.race([script.run(steps), late])) !== "late";
+  if (!finished) unfinished();
+  settle(script.done);
   const document = {
     server: introduction(tap) ?? sdk.introduction?.() ?? null,
     negotiated: sdk.negotiated(),
-    steps: done,
+    steps: script.done,
     requests: tap.requests,
     notifications: tap.notifications,
     saved: script.saved,
     seen: { steps: seen.steps, questions: seen.questions, heard: seen.heard, tasks: [] },
   };
   const text = JSON.stringify(document, null, 1);
-  await sdk.close();
-  process.stdout.write(text + "\n", () => process.exit(0));
+  if (finished) await sdk.close();
+  process.stdout.write(text + "\n", () => process.exit(finished ? 0 : 3));
 }

@@ -44,7 +44,7 @@ TRANSPORTS = ["stdio", "tcp", "unix"]
 LAYERS = ["server", "aggregate"]
 SHARES = ["session", "user"]
 PAGE = "4"
-DEADLINE = 90
+DEADLINE = 60
 
 
 def direct_cells() -> list[Cell]:
@@ -112,7 +112,7 @@ class Runner:
             command = [*compare.CLIENTS[driver], "--era", era, "--deadline", str(DEADLINE)]
             command += [json.dumps(endpoint), script.name]
             done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE + 30)
-        if done.returncode:
+        if done.returncode and not (done.returncode == 3 and done.stdout):
             raise RuntimeError(f"the client ended with {done.returncode}: {done.stderr[-800:].strip()}")
         return json.loads(done.stdout)
 

@@ -477,9 +477,11 @@ class Script:
         self.sdk, self.tap, self.seen, self.group = sdk, tap, seen, group
         self.variables: dict[str, Any] = dict(variables)
         self.saved: dict[str, Any] = {}
+        self.done: list[dict[str, Any]] = []
 
-    async def run(self, steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        return [await self.step(step) for step in steps]
+    async def run(self, steps: list[dict[str, Any]]) -> None:
+        for step in steps:
+            self.done.append(await self.step(step))
 
     async def step(self, template: dict[str, Any]) -> dict[str, Any]:
         step = self.fill(template)
@@ -504,10 +506,11 @@ class Script:
             return head | {"ok": True}
         if op in ("watch", "unwatch", "logLevel"):
             try:
-                if op == "watch":
-                    returned = await self.sdk.watch(step, self.group)
-                else:
-                    returned = await (self.sdk.unwatch() if op == "unwatch" else self.sdk.log_level(step))
+                with anyio.fail_after(step.get("timeout", 60)):
+                    if op == "watch":
+                        returned = await self.sdk.watch(step, self.group)
+                    else:
+                        returned = await (self.sdk.unwatch() if op == "unwatch" else self.sdk.log_level(step))
                 self.seen.steps[step.get("id", op)] = {"returned": returned}
                 return head | {"ok": True}
             except Exception as error:
@@ -682,7 +685,9 @@ def transport_for(endpoint: dict[str, Any]) -> Any:
     return http_transport("http://localhost" + endpoint.get("path", "/mcp"), endpoint["unix"])
 
 
-async def drive(endpoint: dict[str, Any], steps: list[Any], variables: dict[str, str], era: str) -> dict[str, Any]:
+async def drive(
+    endpoint: dict[str, Any], steps: list[Any], variables: dict[str, str], era: str, deadline: float
+) -> dict[str, Any]:
     tap, seen, tasks = Tap(), Seen(), Tasks()
     client = Client(
         tap.over(transport_for(endpoint)),
@@ -697,18 +702,20 @@ async def drive(endpoint: dict[str, Any], steps: list[Any], variables: dict[str,
     async with client, anyio.create_task_group() as group:
         sdk = Sdk(client, seen, tasks)
         script = Script(sdk, tap, seen, variables, group)
-        done = await script.run(steps)
-        await sdk.watching.aclose()
+        with anyio.move_on_after(deadline) as scope:
+            await script.run(steps)
+            await sdk.watching.aclose()
         group.cancel_scope.cancel()
-        settle(done)
+        settle(script.done)
         return {
             "server": introduction(tap),
             "negotiated": client.session.protocol_version,
-            "steps": done,
+            "steps": script.done,
             "requests": list(tap.requests),
             "notifications": list(tap.notifications),
             "saved": script.saved,
             "seen": seen.document() | {"tasks": tasks.created},
+            "finished": not scope.cancelled_caught,
         }
 
 
@@ -730,17 +737,20 @@ def main() -> int:
     era = {"modern": "2026-07-28"}.get(given.era, given.era)
 
     async def run() -> dict[str, Any]:
-        with anyio.fail_after(given.deadline):
-            return await drive(read_json(given.endpoint), steps, variables, era)
+        with anyio.fail_after(given.deadline + 5):
+            return await drive(read_json(given.endpoint), steps, variables, era, given.deadline)
 
     try:
         document = anyio.run(run)
     except TimeoutError:
         print(f"python_sdk: not finished after {given.deadline:g} s", file=sys.stderr)
         return 3
+    finished = document.pop("finished")
     json.dump(document, sys.stdout, indent=1, ensure_ascii=False)
     print()
-    return 0
+    if not finished:
+        print(f"python_sdk: not finished after {given.deadline:g} s", file=sys.stderr)
+    return 0 if finished else 3
 
 
 if __name__ == "__main__":

@@ -83,17 +83,18 @@ await drive(({ endpoint, options, tap, seen }) => {
       else if (step.level) await client.setLoggingLevel(step.level);
     },
     // By a subscription in the modern era; before, changes of lists are told unasked.
-    watch: async ({ tools, prompts, resources, uris = [] }) => {
+    watch: async ({ tools, prompts, resources, uris = [], timeout = 60 }) => {
       if (!modern()) {
         for (const uri of uris) watched.push(uri) && (await client.subscribeResource({ uri }));
         return undefined;
       }
-      subscription = await client.listen({
+      const filter = {
         ...(tools && { toolsListChanged: true }),
         ...(prompts && { promptsListChanged: true }),
         ...(resources && { resourcesListChanged: true }),
         ...(uris.length && { resourceSubscriptions: uris }),
-      });
+      };
+      subscription = await client.listen(filter, { timeout: timeout * 1000 });
       return { honored: subscription.honoredFilter };
     },
     unwatch: async () => {
