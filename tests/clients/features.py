@@ -703,6 +703,7 @@ def _(seen: Seen) -> None:
 
 # --- cells that are none
 
+# A feature, where, and why not. What has to be an error is not here: it is expected above.
 MEANINGLESS: list[tuple[str, Callable[[Cell], bool], str]] = [
     (
         "resource asks",

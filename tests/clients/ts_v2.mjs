@@ -57,6 +57,7 @@ await drive(({ endpoint, options, tap, seen }) => {
     introduction: () => ({
       era: "modern",
       serverInfo: client.getServerVersion(),
+      supportedVersions: client.getDiscoverResult()?.supportedVersions,
       capabilities: client.getServerCapabilities(),
       instructions: client.getInstructions(),
     }),
