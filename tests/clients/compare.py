@@ -83,7 +83,7 @@ def with_prefix(steps: list[Any], prefix: str) -> list[Any]:
     """The steps as the aggregate has to be asked."""
     steps = deepcopy(steps)
     for step in steps:
-        if step["op"] == "parallel":
+        if "steps" in step:
             step["steps"] = with_prefix(step["steps"], prefix)
         elif step["op"] in ("call", "prompts/get"):
             step["name"] = prefix + step["name"]

@@ -655,6 +655,20 @@ def _(seen: Seen) -> None:
     equal("sample", seen.json("sample")["content"]["text"], "a fixed answer")
 
 
+@feature(
+    "client without abilities",
+    {"op": "bare", "id": "bare", "steps": [call("sample", id="sample"), call("echo", {"text": "alive"}, id="echo")]},
+)
+def _(seen: Seen) -> None:
+    """Another client, which declared nothing. It is told what it lacks, and asked nothing."""
+    seen.asked()
+    modern = seen.cell.modern and seen.cell.backend == "modern"
+    error = seen.raised("sample", -32021 if modern else None)
+    if "sampling" not in brief(error):
+        raise Wrong(f"does not say what is lacking: {brief(error)}")
+    equal("echo", seen.text("echo"), "alive")
+
+
 # --- beyond the common methods
 
 

@@ -287,7 +287,8 @@ class Script {
   saved = {};
   done = [];
 
-  constructor(sdk, tap, seen, variables) {
+  constructor(sdk, tap, seen, variables, bare) {
+    this.bare = bare;
     this.sdk = sdk;
     this.tap = tap;
     this.seen = seen;
@@ -306,6 +307,15 @@ class Script {
       case "parallel": {
         const steps = await Promise.all(template.steps.map((one) => this.step(one)));
         return { ...head, ok: steps.every((one) => one.ok), steps };
+      }
+      case "bare": {
+        const tap = new Tap();
+        const sdk = await this.bare(tap);
+        await sdk.connect();
+        const script = new Script(sdk, tap, this.seen, this.variables, this.bare);
+        await script.run(template.steps);
+        await sdk.close();
+        return { ...head, ok: script.done.every((one) => one.ok), steps: script.done };
       }
       case "sleep":
         await new Promise((resolve) => setTimeout(resolve, step.seconds * 1000));
@@ -504,7 +514,7 @@ export const USAGE = `usage: DRIVER [--era ERA] [--var NAME=VALUE]... [--deadlin
   ENDPOINT  {"stdio": ["cmd", "arg"], "env": {}} | {"http": URL} | {"unix": PATH, "path": "/mcp"} | {"sse": URL}
   SCRIPT    a list of steps, or an object with "steps"; JSON, or the name of a file with it`;
 
-/** Runs a driver: `make({endpoint, options, tap, seen})` gives {connect, close, and a function per op}. */
+/** Runs a driver: `make({endpoint, options, tap, seen, bare})` gives {connect, close, and a function per op}. */
 export async function drive(make) {
   const { endpoint, steps, variables, options } = parseArguments(process.argv.slice(2), USAGE);
   const unfinished = () => console.error(`driver: not finished after ${options.deadline} s`);
@@ -513,7 +523,8 @@ export async function drive(make) {
   const seen = new Seen();
   const sdk = await make({ endpoint, options, tap, seen });
   await sdk.connect();
-  const script = new Script(sdk, tap, seen, variables);
+  const bare = (tap) => make({ endpoint, options, tap, seen, bare: true });
+  const script = new Script(sdk, tap, seen, variables, bare);
   const late = new Promise((resolve) => setTimeout(resolve, options.deadline * 1000, "late").unref());
   const finished = (await Promise.race([script.run(steps), late])) !== "late";
   if (!finished) unfinished();

@@ -473,8 +473,10 @@ class Sdk:
 class Script:
     """Runs steps against one client."""
 
-    def __init__(self, sdk: Sdk, tap: Tap, seen: Seen, variables: dict[str, str], group: anyio.abc.TaskGroup) -> None:
-        self.sdk, self.tap, self.seen, self.group = sdk, tap, seen, group
+    def __init__(
+        self, sdk: Sdk, tap: Tap, seen: Seen, variables: dict[str, Any], group: anyio.abc.TaskGroup, bare: Any
+    ) -> None:
+        self.sdk, self.tap, self.seen, self.group, self.bare = sdk, tap, seen, group, bare
         self.variables: dict[str, Any] = dict(variables)
         self.saved: dict[str, Any] = {}
         self.done: list[dict[str, Any]] = []
@@ -498,6 +500,12 @@ class Script:
                 for place in range(len(reports)):
                     group.start_soon(one, place)
             return head | {"ok": all(report["ok"] for report in reports), "steps": reports}
+        if op == "bare":
+            async with self.bare() as (client, tap):
+                sdk = Sdk(client, self.seen, Tasks())
+                script = Script(sdk, tap, self.seen, self.variables, self.group, self.bare)
+                await script.run(template["steps"])
+            return head | {"ok": all(report["ok"] for report in script.done), "steps": script.done}
         if op == "sleep":
             await anyio.sleep(step["seconds"])
             return head | {"ok": True}
@@ -688,6 +696,12 @@ def transport_for(endpoint: dict[str, Any]) -> Any:
 async def drive(
     endpoint: dict[str, Any], steps: list[Any], variables: dict[str, str], era: str, deadline: float
 ) -> dict[str, Any]:
+    @asynccontextmanager
+    async def bare():
+        tap = Tap()
+        async with Client(tap.over(transport_for(endpoint)), mode=era, client_info=CLIENT_INFO) as client:  # type: ignore[arg-type]
+            yield client, tap
+
     tap, seen, tasks = Tap(), Seen(), Tasks()
     client = Client(
         tap.over(transport_for(endpoint)),
@@ -701,7 +715,7 @@ async def drive(
     )
     async with client, anyio.create_task_group() as group:
         sdk = Sdk(client, seen, tasks)
-        script = Script(sdk, tap, seen, variables, group)
+        script = Script(sdk, tap, seen, variables, group, bare)
         with anyio.move_on_after(deadline) as scope:
             await script.run(steps)
             await sdk.watching.aclose()

@@ -28,12 +28,14 @@ function transportFor(endpoint) {
   return new StreamableHTTPClientTransport(url, { fetch: unixFetch(endpoint.unix) });
 }
 
-await drive(({ endpoint, options, tap, seen }) => {
+await drive(({ endpoint, options, tap, seen, bare }) => {
   if (options.era && options.era !== "legacy") throw new Error(`this SDK has no era ${options.era}`);
-  const client = new Client(CLIENT_INFO, { capabilities: CAPABILITIES });
-  client.setRequestHandler(CreateMessageRequestSchema, seen.answering("sampling/createMessage", answerSampling));
-  client.setRequestHandler(ElicitRequestSchema, seen.answering("elicitation/create", answerElicitation));
-  client.setRequestHandler(ListRootsRequestSchema, seen.answering("roots/list", () => ({ roots: ROOTS })));
+  const client = new Client(CLIENT_INFO, { capabilities: bare ? {} : CAPABILITIES });
+  if (!bare) {
+    client.setRequestHandler(CreateMessageRequestSchema, seen.answering("sampling/createMessage", answerSampling));
+    client.setRequestHandler(ElicitRequestSchema, seen.answering("elicitation/create", answerElicitation));
+    client.setRequestHandler(ListRootsRequestSchema, seen.answering("roots/list", () => ({ roots: ROOTS })));
+  }
   for (const schema of [
     LoggingMessageNotificationSchema, PromptListChangedNotificationSchema, ResourceListChangedNotificationSchema,
     ResourceUpdatedNotificationSchema, ToolListChangedNotificationSchema,

@@ -27,13 +27,15 @@ function transportFor(endpoint) {
   return new StreamableHTTPClientTransport(url, { fetch: unixFetch(endpoint.unix) });
 }
 
-await drive(({ endpoint, options, tap, seen }) => {
+await drive(({ endpoint, options, tap, seen, bare }) => {
   const mode = ERAS[options.era ?? "auto"];
   if (!mode) throw new Error(`no era ${options.era}: auto, legacy or modern`);
-  const client = new Client(CLIENT_INFO, { capabilities: CAPABILITIES, versionNegotiation: { mode } });
-  client.setRequestHandler("sampling/createMessage", seen.answering("sampling/createMessage", answerSampling));
-  client.setRequestHandler("elicitation/create", seen.answering("elicitation/create", answerElicitation));
-  client.setRequestHandler("roots/list", seen.answering("roots/list", () => ({ roots: ROOTS })));
+  const client = new Client(CLIENT_INFO, { capabilities: bare ? {} : CAPABILITIES, versionNegotiation: { mode } });
+  if (!bare) {
+    client.setRequestHandler("sampling/createMessage", seen.answering("sampling/createMessage", answerSampling));
+    client.setRequestHandler("elicitation/create", seen.answering("elicitation/create", answerElicitation));
+    client.setRequestHandler("roots/list", seen.answering("roots/list", () => ({ roots: ROOTS })));
+  }
   for (const kind of [
     "message", "tools/list_changed", "prompts/list_changed", "resources/list_changed", "resources/updated",
   ]) {
