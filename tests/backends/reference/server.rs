@@ -272,12 +272,16 @@ impl ServerHandler for ReferenceServer {
     async fn on_custom_request(
         &self,
         request: CustomRequest,
-        _context: RequestContext<RoleServer>,
+        context: RequestContext<RoleServer>,
     ) -> Result<CustomResult, ErrorData> {
         if request.method != "vendor/echo" {
             return Err(ErrorData::new(ErrorCode::METHOD_NOT_FOUND, request.method, None));
         }
         let params = request.params;
-        Ok(CustomResult::new(json!({ "params": params, "x-vendor": { "z": 1, "a": [1.0, null] } })))
+        let mut result = json!({ "params": params, "x-vendor": { "z": 1, "a": [1.0, null] } });
+        if is_modern(&context) {
+            result["resultType"] = "complete".into();
+        }
+        Ok(CustomResult::new(result))
     }
 }
