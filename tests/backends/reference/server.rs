@@ -217,26 +217,29 @@ impl ServerHandler for ReferenceServer {
         Some(requested.clone())
     }
 
-    /// Forwards changes until the client ends the subscription, or its stdin. The sink drops what the client
-    /// did not ask for and says so with an error, which is no concern here.
+    /// Forwards changes until the client ends the subscription, or its stdin. The sink drops what
+    /// the client did not ask for and says so with an error, which is no concern here.
     async fn listen(&self, subscription: SubscriptionContext) -> Result<(), ErrorData> {
         let mut changes = self.shared.listener();
         let sink = subscription.sink();
-        loop {
-            let change = tokio::select! {
-                change = changes.recv() => change,
-                () = subscription.cancelled() => return Ok(()),
-                () = self.shared.ending.cancelled() => return Ok(()),
-            };
-            let _ = match change {
-                Ok(Change::Tools) => sink.notify_tool_list_changed().await,
-                Ok(Change::Prompts) => sink.notify_prompt_list_changed().await,
-                Ok(Change::Resources) => sink.notify_resource_list_changed().await,
-                Ok(Change::Updated(uri)) => sink.notify_resource_updated(uri).await,
-                Err(RecvError::Lagged(_)) => Ok(()),
-                Err(RecvError::Closed) => return Ok(()),
-            };
+        let forward = async {
+            loop {
+                let _ = match changes.recv().await {
+                    Ok(Change::Tools) => sink.notify_tool_list_changed().await,
+                    Ok(Change::Prompts) => sink.notify_prompt_list_changed().await,
+                    Ok(Change::Resources) => sink.notify_resource_list_changed().await,
+                    Ok(Change::Updated(uri)) => sink.notify_resource_updated(uri).await,
+                    Err(RecvError::Lagged(_)) => Ok(()),
+                    Err(RecvError::Closed) => return,
+                };
+            }
+        };
+        tokio::select! {
+            () = forward => {}
+            () = subscription.cancelled() => {}
+            () = self.shared.ending.cancelled() => {}
         }
+        Ok(())
     }
 
     async fn set_level(
