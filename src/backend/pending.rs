@@ -22,7 +22,16 @@ pub struct Call {
     pub token: Option<String>,
     /// Whose call it is; a question that the backend asks meanwhile goes there.
     pub session: u64,
+    /// Sessions of one client, each for one request of it, have this in common.
+    pub client: u64,
     pub reply: Sender,
+}
+
+/// A call that the instance works on.
+struct Open {
+    call: Call,
+    /// It waits for its client: what the instance asks meanwhile is about another one.
+    parked: bool,
 }
 
 /// Tasks whose session and token are kept; the oldest is forgotten first.
@@ -40,7 +49,7 @@ struct Made {
 
 #[derive(Default)]
 pub(super) struct Pending {
-    calls: BTreeMap<u64, Call>,
+    calls: BTreeMap<u64, Open>,
     /// Those of them that asked for a task.
     tasks_asked: HashSet<u64>,
     made: VecDeque<Made>,
@@ -52,7 +61,7 @@ pub(super) struct Pending {
 impl Pending {
     pub(super) fn add(&mut self, call: Call) -> u64 {
         self.last += 1;
-        self.calls.insert(self.last, call);
+        self.calls.insert(self.last, Open { call, parked: false });
         self.last
     }
 
@@ -63,14 +72,14 @@ impl Pending {
 
     pub(super) fn remove(&mut self, id: u64) -> Option<Call> {
         self.tasks_asked.remove(&id);
-        self.calls.remove(&id)
+        self.calls.remove(&id).map(|open| open.call)
     }
 
     /// Hands an answer to its caller, under the caller's id.
     pub(super) fn answer(&mut self, message: &Message) {
         let id = message.id().and_then(|id| id.parse().ok());
         match id.and_then(|id: u64| Some((id, self.calls.remove(&id)?))) {
-            Some((number, call)) => {
+            Some((number, Open { call, .. })) => {
                 if self.tasks_asked.remove(&number)
                     && let Some(task) = task_made(message)
                     && task.len() + call.token.as_ref().map_or(0, String::len) <= LONGEST
@@ -83,10 +92,44 @@ impl Pending {
                 }
                 let bytes = message.edit().id(call.id.as_str()).finish();
                 // The caller may be gone; then nobody waits for this.
-                let _ = call.reply.send(Outgoing { bytes, last: true });
+                let _ = call.reply.send(Outgoing::answer(bytes, message.is_error()));
             }
             None => self.strays += 1,
         }
+    }
+
+    /// From now on the call's answer and progress carry this id and token (JSON text), and it is
+    /// this client's.
+    pub(super) fn readdress(&mut self, number: u64, id: &str, token: Option<&str>, client: u64) {
+        if let Some(Open { call, parked }) = self.calls.get_mut(&number) {
+            call.id = id.to_owned();
+            call.token = token.map(str::to_owned);
+            call.client = client;
+            *parked = false;
+        }
+    }
+
+    /// The call waits for its client, until it is readdressed.
+    pub(super) fn park(&mut self, number: u64) {
+        if let Some(open) = self.calls.get_mut(&number) {
+            open.parked = true;
+        }
+    }
+
+    /// Calls of clients, the newest first; those that wait for their client only if `parked`.
+    fn newest(&self, parked: bool) -> impl Iterator<Item = &Call> {
+        let open = self.calls.values().rev();
+        let open = open.filter(move |open| open.call.session != 0 && open.parked <= parked);
+        open.map(|open| &open.call)
+    }
+
+    /// Hands a notification to the subscription that it names: a call that goes on.
+    pub(super) fn subscribed(&self, message: &Message) -> bool {
+        let number = message.subscription().map(|id| id.trim_matches('"'));
+        let call = number.and_then(|id| id.parse().ok()).and_then(|id: u64| self.calls.get(&id));
+        let Some(Open { call, .. }) = call else { return false };
+        let _ = call.reply.notify(message.edit().finish());
+        true
     }
 
     /// Hands progress to the call that it belongs to, under the caller's token.
@@ -94,7 +137,8 @@ impl Pending {
         let call = message
             .progress_of()
             .and_then(|token| token.parse().ok())
-            .and_then(|id: u64| self.calls.get(&id));
+            .and_then(|id: u64| self.calls.get(&id))
+            .map(|open| &open.call);
         let Some((call, token)) = call.and_then(|call| Some((call, call.token.as_ref()?))) else {
             return false;
         };
@@ -119,39 +163,43 @@ impl Pending {
     /// Every caller gets the same error under its own id.
     pub(super) fn fail_all(&mut self, text: &str) {
         self.tasks_asked.clear();
-        for call in std::mem::take(&mut self.calls).into_values() {
+        for Open { call, .. } in std::mem::take(&mut self.calls).into_values() {
             let bytes = error_response(Some(&call.id), ErrorCode::Internal, text);
-            let _ = call.reply.send(Outgoing { bytes, last: true });
+            let _ = call.reply.send(Outgoing::answer(bytes, true));
         }
     }
 
-    /// The sessions with calls in flight, and the newest stream of each.
+    /// The stream of the newest call of this session.
     pub(super) fn newest_of(&self, session: u64) -> Option<Sender> {
-        self.calls
-            .values()
-            .rev()
-            .find(|call| call.session == session)
-            .map(|call| call.reply.clone())
+        self.newest(true).find(|call| call.session == session).map(|call| call.reply.clone())
     }
 
-    /// The session all calls in flight belong to, if it is one.
+    /// The session of the newest call, if all calls in flight are of one client. Those that wait
+    /// for their client count only where there is no other.
     pub(super) fn only_session(&self) -> Option<u64> {
-        let mut sessions =
-            self.calls.values().map(|call| call.session).filter(|session| *session != 0);
-        let first = sessions.next()?;
-        sessions.all(|session| session == first).then_some(first)
+        let parked = self.newest(false).next().is_none();
+        let mut calls = self.newest(parked);
+        let newest = calls.next()?;
+        calls.all(|call| call.client == newest.client).then_some(newest.session)
+    }
+
+    /// The session of the newest call, among those that do not wait for their client if there is
+    /// one.
+    pub(super) fn newest_session(&self) -> Option<u64> {
+        let newest = self.newest(false).next().or_else(|| self.newest(true).next());
+        newest.map(|call| call.session)
     }
 
     pub(super) fn sessions(&self) -> Vec<u64> {
-        let mut all: Vec<u64> =
-            self.calls.values().map(|call| call.session).filter(|session| *session != 0).collect();
+        let mut all: Vec<u64> = self.newest(true).map(|call| call.session).collect();
         all.sort_unstable();
         all.dedup();
         all
     }
 
+    /// Calls of clients; what the gateway itself asks or listens to does not count.
     pub(super) fn len(&self) -> usize {
-        self.calls.len()
+        self.newest(true).count()
     }
 }
 
@@ -182,7 +230,7 @@ mod tests {
 
     fn call(id: &str, token: Option<&str>, session: u64) -> (Call, Receiver) {
         let (reply, receiver) = stream(Bounds::REQUEST);
-        (Call { id: id.into(), token: token.map(Into::into), session, reply }, receiver)
+        (Call { id: id.into(), token: token.map(Into::into), session, client: session, reply }, receiver)
     }
 
     fn message(text: &str) -> Message {
@@ -302,6 +350,51 @@ mod tests {
     }
 
     #[test]
+    fn two_requests_of_one_client_are_told_apart_and_belong_to_it() {
+        let mut pending = Pending::default();
+        let streams: Vec<Receiver> = [7, 8]
+            .into_iter()
+            .map(|session| {
+                let (call, receiver) = call("1", None, session);
+                pending.add(Call { client: 3, ..call });
+                receiver
+            })
+            .collect();
+        assert_eq!(pending.only_session(), Some(8), "the newest");
+        pending.park(2);
+        assert_eq!(pending.only_session(), Some(7), "the other one waits for its client");
+        pending.readdress(2, "2", None, 3);
+        assert_eq!(pending.only_session(), Some(8));
+        pending.readdress(1, "\"again\"", None, 4);
+        assert_eq!(pending.only_session(), None);
+        pending.park(1);
+        pending.park(2);
+        assert_eq!(pending.only_session(), None, "two wait");
+        assert_eq!(pending.newest_session(), Some(8));
+        pending.answer(&message(r#"{"jsonrpc":"2.0","id":1,"result":{}}"#));
+        let mut streams = streams.into_iter();
+        let got = streams.next().unwrap().try_recv().unwrap();
+        assert_eq!(got.bytes, r#"{"jsonrpc":"2.0","id":"again","result":{}}"#);
+    }
+
+    #[test]
+    fn what_a_subscription_brings_goes_to_it_by_number_or_text() {
+        let mut pending = Pending::default();
+        let (listen, mut stream) = call("0", None, 0);
+        let number = pending.add(listen);
+        let notice = |id: &str| {
+            message(&format!(
+                r#"{{"jsonrpc":"2.0","method":"n","params":{{"_meta":{{"io.modelcontextprotocol/subscriptionId":{id}}}}}}}"#
+            ))
+        };
+        assert!(pending.subscribed(&notice(&number.to_string())));
+        assert!(pending.subscribed(&notice(&format!("\"{number}\""))));
+        assert!(!pending.subscribed(&notice("77")) && !pending.subscribed(&notice("null")));
+        assert!(stream.try_recv().is_some() && stream.try_recv().is_some());
+        assert_eq!(pending.len(), 0, "no call of a client's");
+    }
+
+    #[test]
     fn when_the_backend_dies_every_caller_hears_it_once() {
         let mut pending = Pending::default();
         let (one, mut stream) = call("\"k\"", None, 1);
@@ -313,6 +406,6 @@ mod tests {
             got.bytes,
             r#"{"jsonrpc":"2.0","id":"k","error":{"code":-32603,"message":"backend \"x\" ended"}}"#
         );
-        assert_eq!(pending.len(), 0);
+        assert!(pending.calls.is_empty());
     }
 }
