@@ -230,7 +230,10 @@ mod tests {
 
     fn call(id: &str, token: Option<&str>, session: u64) -> (Call, Receiver) {
         let (reply, receiver) = stream(Bounds::REQUEST);
-        (Call { id: id.into(), token: token.map(Into::into), session, client: session, reply }, receiver)
+        (
+            Call { id: id.into(), token: token.map(Into::into), session, client: session, reply },
+            receiver,
+        )
     }
 
     fn message(text: &str) -> Message {

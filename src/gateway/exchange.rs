@@ -97,9 +97,8 @@ pub(super) async fn run(order: &Order<'_, '_>, permit: Permit) -> Result<Ended, 
         (Era::Legacy, Era::Modern) => {
             let said = session.client().unwrap_or_default();
             let level = session.level().map(|level| level.as_str());
-            let message = order
-                .message
-                .with_params(|params| era::modern_request(params, &said.raw, level));
+            let message =
+                order.message.with_params(|params| era::modern_request(params, &said.raw, level));
             let message = message.map_err(|why| Failure::InvalidParams(why.to_string()))?;
             era::carry_rounds(order, message, lease).await
         }

@@ -90,7 +90,9 @@ impl Parking {
             );
         }
         match full {
-            true => Err(Failure::TooMany(format!("{PARKED} calls wait for their clients' answers"))),
+            true => {
+                Err(Failure::TooMany(format!("{PARKED} calls wait for their clients' answers")))
+            }
             false => Ok(()),
         }
     }
@@ -191,7 +193,8 @@ fn finish(
     let request = order.request;
     let message = Message::parse(answer.bytes.clone()).ok()?;
     if let Some(result) = message.result() {
-        let scope = request.session.gateway().cache_scope(request.session, &request.message.method());
+        let scope =
+            request.session.gateway().cache_scope(request.session, &request.message.method());
         let whole = complete(result, &server_info(link), scope);
         return Some(Outgoing::answer(result_response(request.id(), &whole), false));
     }
@@ -325,7 +328,8 @@ pub(in crate::gateway) async fn resume(
         }
         (Held::Inner(theirs), Era::Modern) => {
             gateway.states.consume(&opened)?;
-            let message = Message::parse(order.message.edit().request_state(theirs.as_str()).finish());
+            let message =
+                Message::parse(order.message.edit().request_state(theirs.as_str()).finish());
             let message = message.map_err(|why| Failure::InvalidParams(why.to_string()))?;
             let call = Exchange::send(order, lease, Some(&message))?;
             carry_sealed(order, call).await

@@ -109,14 +109,8 @@ impl Plan {
         let policy = Policy::new(&config, self.owner, None).unwrap();
         let backends = TaskTracker::new();
         let supervisor = Supervisor::new(&config.servers, Spawner, backends.clone());
-        let gateway = Gateway::new(
-            Arc::new(config),
-            policy,
-            supervisor,
-            None,
-            Keys::random(),
-            backends,
-        );
+        let gateway =
+            Gateway::new(Arc::new(config), policy, supervisor, None, Keys::random(), backends);
         let (tracker, drain, kill) =
             (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
         let shared = Shared::new(
