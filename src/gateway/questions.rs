@@ -48,6 +48,15 @@ struct Question {
     until: Instant,
 }
 
+/// A question as a client of the modern era gets it.
+pub(super) struct Input {
+    pub number: u64,
+    /// Its name in `inputRequests`.
+    pub key: String,
+    /// The request, as JSON text.
+    pub question: String,
+}
+
 enum Asker {
     /// A backend, by its own id and progress token, as JSON text. `input` is the question for a
     /// client of the modern era, as JSON text.
@@ -90,14 +99,19 @@ impl Questions {
         self.state().open.remove(&number).is_some()
     }
 
-    /// The questions that a client of the modern era has yet to answer, as JSON text.
-    pub(super) fn inputs(&self) -> Vec<(u64, String)> {
+    /// The questions that a client of the modern era has yet to answer.
+    pub(super) fn inputs(&self) -> Vec<Input> {
         let state = self.state();
-        let inputs = state.open.iter().filter_map(|(number, question)| match &question.asker {
-            Asker::Backend { input: Some(input), .. } => Some((*number, input.clone())),
-            _ => None,
-        });
-        inputs.collect()
+        let mut inputs: Vec<Input> = Vec::new();
+        for (number, question) in &state.open {
+            let Asker::Backend { id, input: Some(input), .. } = &question.asker else { continue };
+            // The backend's own name for it, be it a text or a number.
+            let name = serde_json::from_str::<String>(id).unwrap_or_else(|_| id.clone());
+            let taken = inputs.iter().any(|known| known.key == name);
+            let key = if taken { format!("{name} ({number})") } else { name };
+            inputs.push(Input { number: *number, key, question: input.clone() });
+        }
+        inputs
     }
 
     /// A client's answer to one of them: a result as JSON text.

@@ -22,7 +22,7 @@ use crate::{
         Session,
         error::Failure,
         exchange::{Ended, Exchange, Order, Step},
-        questions::able,
+        questions::{Input, able},
         router::Request,
     },
     protocol::{Era, Message, edited, member, members, method, result_response, stream::Outgoing},
@@ -224,11 +224,13 @@ fn visit(order: &Order<'_, '_>, link: &Link, error: &str) -> Outgoing {
     if !able || all.is_empty() {
         return lacks(order, &json!({"elicitation": {"url": {}}}));
     }
-    let inputs: Vec<(u64, String)> = (1..)
+    let inputs: Vec<Input> = (1..)
         .zip(&all)
         .map(|(number, elicitation)| {
             let params = edited(elicitation, &["elicitationId"], &[("mode", "\"url\"")]);
-            (number, format!("{{\"method\":\"{}\",\"params\":{params}}}", method::ELICITATION))
+            let question =
+                format!("{{\"method\":\"{}\",\"params\":{params}}}", method::ELICITATION);
+            Input { number, key: format!("url-{number}"), question }
         })
         .collect();
     let state = seal(order, States::id(), &Held::Again, PATIENCE);
@@ -252,11 +254,13 @@ fn seal(order: &Order<'_, '_>, id: [u8; 16], held: &Held, lives: Duration) -> St
 fn input_required(
     order: &Order<'_, '_>,
     link: &Link,
-    inputs: &[(u64, String)],
+    inputs: &[Input],
     state: &str,
 ) -> bytes::Bytes {
-    let inputs: Vec<String> =
-        inputs.iter().map(|(number, input)| format!("\"{number}\":{input}")).collect();
+    let inputs: Vec<String> = inputs
+        .iter()
+        .map(|input| format!("{}:{}", Value::from(input.key.as_str()), input.question))
+        .collect();
     let result = format!(
         "{{\"resultType\":\"input_required\",\"inputRequests\":{{{}}},\"requestState\":\"{state}\"}}",
         inputs.join(",")
@@ -272,7 +276,7 @@ fn park(
     order: &Order<'_, '_>,
     mut call: Exchange,
     kept: Option<Kept>,
-    inputs: &[(u64, String)],
+    inputs: &[Input],
 ) -> Result<Ended, Failure> {
     let (request, now) = (order.request, Instant::now());
     let gateway = Arc::clone(call.session.gateway());
@@ -364,8 +368,7 @@ async fn unpark(
     call.resumed(request);
     let questions = &call.session.questions;
     let mut missing = false;
-    for (number, _) in questions.inputs() {
-        let key = number.to_string();
+    for Input { number, key, .. } in questions.inputs() {
         match responses.iter().find(|(known, _)| *known == key) {
             Some((_, result)) => questions.input(number, result),
             // It is asked for once more (mrtr, "Error Handling").
