@@ -202,6 +202,23 @@ impl Questions {
         self.state().elicitations.contains(id)
     }
 
+    /// Takes out what backends have asked, for another session of the same client.
+    fn hand_over(&self) -> Vec<Question> {
+        let open = std::mem::take(&mut self.state().open);
+        open.into_values().collect()
+    }
+
+    fn take_over(&self, questions: Vec<Question>) {
+        let mut state = self.state();
+        for question in questions {
+            state.last += 1;
+            let number = state.last;
+            state.open.insert(number, question);
+        }
+        drop(state);
+        self.waiting.notify_one();
+    }
+
     /// The session is over: who still waits for its answers is told.
     pub(super) fn close(&self) {
         let open = std::mem::take(&mut self.state().open);
@@ -274,6 +291,18 @@ impl Gateway {
             _ => session.tell(question),
         }
         self.watch_questions();
+    }
+
+    /// A request of the modern era is answered, and questions that came meanwhile were about
+    /// another one of the same client.
+    pub(super) fn rehome_questions(&self, session: &Session, link: &Link) {
+        let other = link.only_session().and_then(|serial| self.session(serial));
+        if let Some(other) = other.filter(|it| it.client_number() == session.client_number()) {
+            let questions = session.questions.hand_over();
+            if !questions.is_empty() {
+                other.questions.take_over(questions);
+            }
+        }
     }
 
     /// No question waits for ever. One task looks after all of them, while there are any.

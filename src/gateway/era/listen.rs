@@ -14,10 +14,10 @@ use crate::{
         error::Failure,
         router::{Answer, Request},
     },
-    protocol::{Message, edited, member, method},
+    protocol::{Message, method},
 };
 
-const SUBSCRIPTION: &str = "io.modelcontextprotocol/subscriptionId";
+use super::translate::{SUBSCRIPTION, with_subscription};
 
 /// What a client wants to hear of.
 #[derive(Deserialize, Default)]
@@ -52,10 +52,7 @@ impl Filter {
             }
             method => self.lists.contains(&method),
         };
-        let marked = message.with_params(|params| {
-            let meta = member(params, "_meta").map_or("{}", |span| &params[span]);
-            edited(params, &[], &[("_meta", &edited(meta, &[], &[(SUBSCRIPTION, &self.id)]))])
-        });
+        let marked = message.with_params(|params| with_subscription(params, &self.id));
         wanted.then(|| marked.map(Message::into_bytes).ok()).flatten()
     }
 }

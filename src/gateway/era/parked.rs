@@ -169,6 +169,7 @@ async fn carry(
             Step::Notice(notice) => drop(reply.send(notice)),
             Step::Answer(answer) => {
                 let ended = call.ended(order.request, &answer);
+                call.session.gateway().rehome_questions(&call.session, call.link());
                 let answer = finish(order, &call.session, call.link(), &answer).unwrap_or(answer);
                 let asked = !answer.failed && ended == Ended::Failed;
                 let _ = reply.send(answer);

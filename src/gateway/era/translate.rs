@@ -16,6 +16,7 @@ const SAID: [&str; 4] = [
     "io.modelcontextprotocol/clientCapabilities",
     "io.modelcontextprotocol/logLevel",
 ];
+pub(super) const SUBSCRIPTION: &str = "io.modelcontextprotocol/subscriptionId";
 const RETRIED: [&str; 2] = ["inputResponses", "requestState"];
 
 /// A modern client's parameters for a legacy backend, which may refuse the modern words.
@@ -123,6 +124,21 @@ fn recoded(error: &str, from: ErrorCode, to: ErrorCode) -> String {
     }
 }
 
+/// What a modern backend tells on a subscription, without the subscription's name.
+pub(super) fn without_subscription(params: &str) -> String {
+    let Some(span) = member(params, "_meta") else { return params.to_owned() };
+    match edited(&params[span], &[SUBSCRIPTION], &[]) {
+        meta if meta == "{}" => edited(params, &["_meta"], &[]),
+        meta => edited(params, &[], &[("_meta", &meta)]),
+    }
+}
+
+/// What a modern server tells on a subscription, under this name of it, JSON text.
+pub(super) fn with_subscription(params: &str, id: &str) -> String {
+    let meta = member(params, "_meta").map_or("{}", |span| &params[span]);
+    edited(params, &[], &[("_meta", &edited(meta, &[], &[(SUBSCRIPTION, id)]))])
+}
+
 /// A message with this error, JSON text, in place of its own.
 pub(super) fn with_error(message: &Message, id: &str, error: &str) -> bytes::Bytes {
     debug_assert!(message.is_error());
@@ -166,6 +182,20 @@ mod tests {
         );
         let empty: Value = serde_json::from_str(&modern_request("{}", "", None)).unwrap();
         assert_eq!(empty["_meta"]["io.modelcontextprotocol/clientCapabilities"], json!({}));
+    }
+
+    #[test]
+    fn a_subscriptions_name_comes_and_goes() {
+        let plain = r#"{"uri":"u","x":1.0}"#;
+        let named = with_subscription(plain, "\"a\"");
+        assert_eq!(
+            named,
+            r#"{"uri":"u","x":1.0,"_meta":{"io.modelcontextprotocol/subscriptionId":"a"}}"#
+        );
+        assert_eq!(with_subscription(&named, "7"), named.replace("\"a\"", "7"));
+        assert_eq!(without_subscription(&named), plain);
+        assert_eq!(without_subscription(plain), plain);
+        assert_eq!(without_subscription(r#"{"_meta":{"k":1}}"#), r#"{"_meta":{"k":1}}"#);
     }
 
     #[test]

@@ -19,6 +19,8 @@ use crate::{
     protocol::{Message, method},
 };
 
+use super::translate::without_subscription;
+
 /// Before a subscription that the backend has ended is asked for again.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -223,6 +225,8 @@ impl Ear {
                 continue;
             }
             let Some(gateway) = self.gateway.upgrade() else { return false };
+            // Ours is nobody else's business, and legacy clients pass such messages over.
+            let Ok(message) = message.with_params(without_subscription) else { continue };
             gateway.notification(&self.instance, &self.link, message);
         }
         true

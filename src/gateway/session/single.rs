@@ -1,6 +1,9 @@
 //! Sessions of the modern era: each serves one request, and ends with it.
 
-use std::sync::{Arc, Mutex, atomic::Ordering};
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::{Arc, Mutex, atomic::Ordering},
+};
 
 use bytes::Bytes;
 
