@@ -24,6 +24,8 @@ pub struct Call {
     pub session: u64,
     /// Sessions of one client, each for one request of it, have this in common.
     pub client: u64,
+    /// A question may be the answer to it, or be asked while it goes on.
+    pub may_ask: bool,
     pub reply: Sender,
 }
 
@@ -109,6 +111,13 @@ impl Pending {
         }
     }
 
+    /// Forgets a request of the gateway's own that goes on. Its stream ends.
+    pub(super) fn drop_own(&mut self, number: u64) {
+        if self.calls.get(&number).is_some_and(|open| open.call.session == 0) {
+            self.remove(number);
+        }
+    }
+
     /// The call waits for its client, until it is readdressed.
     pub(super) fn park(&mut self, number: u64) {
         if let Some(open) = self.calls.get_mut(&number) {
@@ -116,11 +125,18 @@ impl Pending {
         }
     }
 
-    /// Calls of clients, the newest first; those that wait for their client only if `parked`.
-    fn newest(&self, parked: bool) -> impl Iterator<Item = &Call> {
-        let open = self.calls.values().rev();
-        let open = open.filter(move |open| open.call.session != 0 && open.parked <= parked);
-        open.map(|open| &open.call)
+    /// Calls of clients, the newest first.
+    fn newest(&self) -> impl Iterator<Item = &Open> {
+        self.calls.values().rev().filter(|open| open.call.session != 0)
+    }
+
+    /// The call that a question is most likely about: the newest that may be asked, and of those
+    /// one that does not wait for its client already.
+    fn askable(&self) -> Option<&Call> {
+        let mut calls = self.newest().filter(|open| open.call.may_ask);
+        let newest = calls.next()?;
+        let open = if newest.parked { calls.find(|open| !open.parked) } else { None };
+        Some(&open.unwrap_or(newest).call)
     }
 
     /// Hands a notification to the subscription that it names: a call that goes on.
@@ -134,14 +150,15 @@ impl Pending {
 
     /// Hands progress to the call that it belongs to, under the caller's token.
     pub(super) fn progress(&self, message: &Message) -> bool {
-        let call = message
+        let open = message
             .progress_of()
             .and_then(|token| token.parse().ok())
-            .and_then(|id: u64| self.calls.get(&id))
-            .map(|open| &open.call);
-        let Some((call, token)) = call.and_then(|call| Some((call, call.token.as_ref()?))) else {
-            return false;
-        };
+            .and_then(|id: u64| self.calls.get(&id));
+        let found = open.and_then(|open| Some((open, &open.call, open.call.token.as_ref()?)));
+        let Some((open, call, token)) = found else { return false };
+        if open.parked {
+            return true;
+        }
         let _ = call.reply.notify(message.edit().progress_of(token.as_str()).finish());
         true
     }
@@ -171,27 +188,25 @@ impl Pending {
 
     /// The stream of the newest call of this session.
     pub(super) fn newest_of(&self, session: u64) -> Option<Sender> {
-        self.newest(true).find(|call| call.session == session).map(|call| call.reply.clone())
+        let newest = self.newest().find(|open| open.call.session == session)?;
+        // Nobody listens to one that waits for its client.
+        (!newest.parked).then(|| newest.call.reply.clone())
     }
 
-    /// The session of the newest call, if all calls in flight are of one client. Those that wait
-    /// for their client count only where there is no other.
+    /// The session that a question is for, if all calls in flight are of one client.
     pub(super) fn only_session(&self) -> Option<u64> {
-        let parked = self.newest(false).next().is_none();
-        let mut calls = self.newest(parked);
-        let newest = calls.next()?;
-        calls.all(|call| call.client == newest.client).then_some(newest.session)
+        let client = self.newest().next()?.call.client;
+        let alone = self.newest().all(|open| open.call.client == client);
+        alone.then(|| self.askable().map(|call| call.session)).flatten()
     }
 
-    /// The session of the newest call, among those that do not wait for their client if there is
-    /// one.
+    /// The session that a question is for, whoever else has calls in flight.
     pub(super) fn newest_session(&self) -> Option<u64> {
-        let newest = self.newest(false).next().or_else(|| self.newest(true).next());
-        newest.map(|call| call.session)
+        self.askable().map(|call| call.session)
     }
 
     pub(super) fn sessions(&self) -> Vec<u64> {
-        let mut all: Vec<u64> = self.newest(true).map(|call| call.session).collect();
+        let mut all: Vec<u64> = self.newest().map(|open| open.call.session).collect();
         all.sort_unstable();
         all.dedup();
         all
@@ -199,7 +214,7 @@ impl Pending {
 
     /// Calls of clients; what the gateway itself asks or listens to does not count.
     pub(super) fn len(&self) -> usize {
-        self.newest(true).count()
+        self.newest().count()
     }
 }
 
@@ -230,10 +245,8 @@ mod tests {
 
     fn call(id: &str, token: Option<&str>, session: u64) -> (Call, Receiver) {
         let (reply, receiver) = stream(Bounds::REQUEST);
-        (
-            Call { id: id.into(), token: token.map(Into::into), session, client: session, reply },
-            receiver,
-        )
+        let (id, token) = (id.into(), token.map(Into::into));
+        (Call { id, token, session, client: session, may_ask: true, reply }, receiver)
     }
 
     fn message(text: &str) -> Message {
@@ -366,13 +379,16 @@ mod tests {
         assert_eq!(pending.only_session(), Some(8), "the newest");
         pending.park(2);
         assert_eq!(pending.only_session(), Some(7), "the other one waits for its client");
+        let (list, _list) = call("9", None, 9);
+        pending.add(Call { client: 3, may_ask: false, ..list });
+        assert_eq!(pending.only_session(), Some(7), "nobody is asked over that one");
+        pending.remove(3);
         pending.readdress(2, "2", None, 3);
         assert_eq!(pending.only_session(), Some(8));
         pending.readdress(1, "\"again\"", None, 4);
         assert_eq!(pending.only_session(), None);
         pending.park(1);
-        pending.park(2);
-        assert_eq!(pending.only_session(), None, "two wait");
+        assert_eq!(pending.only_session(), None, "that one of them waits makes no difference");
         assert_eq!(pending.newest_session(), Some(8));
         pending.answer(&message(r#"{"jsonrpc":"2.0","id":1,"result":{}}"#));
         let mut streams = streams.into_iter();

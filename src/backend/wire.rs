@@ -225,7 +225,12 @@ impl Link {
         self.pending().task_session(task)
     }
 
-    /// The session of the newest call in flight.
+    /// Whether this session's call is the only one of clients in flight.
+    pub fn is_alone(&self, session: u64) -> bool {
+        self.pending().sessions() == [session]
+    }
+
+    /// The session that a question is for, whoever else has calls in flight.
     pub fn newest_session(&self) -> Option<u64> {
         self.pending().newest_session()
     }

@@ -14,7 +14,7 @@ use std::{
 use serde_json::{Value, json};
 use tokio::sync::{Notify, oneshot};
 
-use super::{Gateway, Session, session::STATELESS};
+use super::{Gateway, Session, era, session::STATELESS};
 use crate::{
     backend::{Instance, Link, Scope},
     protocol::{Era, ErrorCode, Message, method},
@@ -185,9 +185,9 @@ impl Questions {
         self.state().open.is_empty()
     }
 
-    /// What a backend wanted of the client, last, that it cannot be asked.
-    pub(super) fn lacking(&self) -> Option<Value> {
-        self.state().lacking.clone()
+    /// What a backend wanted of the client, last, that it cannot be asked; told once.
+    pub(super) fn take_lacking(&self) -> Option<Value> {
+        self.state().lacking.take()
     }
 
     pub(super) fn note_elicitation(&self, id: &str) {
@@ -203,20 +203,27 @@ impl Questions {
     }
 
     /// Takes out what backends have asked, for another session of the same client.
-    fn hand_over(&self) -> Vec<Question> {
-        let open = std::mem::take(&mut self.state().open);
-        open.into_values().collect()
+    fn hand_over(&self, number: u64) -> Option<Question> {
+        self.state().open.remove(&number)
     }
 
-    fn take_over(&self, questions: Vec<Question>) {
+    fn take_over(&self, question: Question) {
         let mut state = self.state();
-        for question in questions {
-            state.last += 1;
-            let number = state.last;
-            state.open.insert(number, question);
-        }
+        state.last += 1;
+        let number = state.last;
+        state.open.insert(number, question);
         drop(state);
         self.waiting.notify_one();
+    }
+
+    /// The backends' questions, with who asked.
+    fn askers(&self) -> Vec<(u64, Arc<Link>)> {
+        let state = self.state();
+        let asked = state.open.iter().filter_map(|(number, question)| match &question.asker {
+            Asker::Backend { link, .. } => Some((*number, Arc::clone(link))),
+            Asker::Own(_) => None,
+        });
+        asked.collect()
     }
 
     /// The session is over: who still waits for its answers is told.
@@ -257,7 +264,10 @@ impl Gateway {
         if let Err(missing) = able(&session, &method, &params) {
             let why = format!("the client cannot be asked: it does not declare {missing}");
             link.refuse(id, ErrorCode::MethodNotFound, &why);
-            session.questions.state().lacking = Some(missing);
+            // Of several requests it cannot be known which one it was about.
+            if link.is_alone(session.serial()) {
+                session.questions.state().lacking = Some(missing);
+            }
             return;
         }
         if let Some(id) = params["elicitationId"].as_str() {
@@ -270,7 +280,8 @@ impl Gateway {
             id: id.to_owned(),
             token: message.progress_token().map(str::to_owned),
             input: modern.then(|| {
-                let params = message.raw_params().unwrap_or("{}");
+                // What it reports under a token nobody hears in the modern era.
+                let params = era::without_token(message.raw_params().unwrap_or("{}"));
                 format!("{{\"method\":{},\"params\":{params}}}", json!(method))
             }),
         };
@@ -295,12 +306,19 @@ impl Gateway {
 
     /// A request of the modern era is answered, and questions that came meanwhile were about
     /// another one of the same client.
-    pub(super) fn rehome_questions(&self, session: &Session, link: &Link) {
-        let other = link.only_session().and_then(|serial| self.session(serial));
-        if let Some(other) = other.filter(|it| it.client_number() == session.client_number()) {
-            let questions = session.questions.hand_over();
-            if !questions.is_empty() {
-                other.questions.take_over(questions);
+    pub(super) fn rehome_questions(&self, session: &Session) {
+        if session.era() == Era::Legacy {
+            return;
+        }
+        for (number, link) in session.questions.askers() {
+            let other = link.only_session().and_then(|serial| self.session(serial));
+            let same = |it: &Arc<Session>| {
+                it.serial() != session.serial() && it.client_number() == session.client_number()
+            };
+            if let Some(other) = other.filter(same)
+                && let Some(question) = session.questions.hand_over(number)
+            {
+                other.questions.take_over(question);
             }
         }
     }
@@ -356,8 +374,7 @@ impl Gateway {
         {
             // It has one client, whose newest request this is most likely about.
             let newest = link.newest_session().and_then(|serial| self.session(serial));
-            let by_id = || self.sessions().values().find(|session| session.id() == id).cloned();
-            return newest.or_else(by_id).ok_or_else(gone);
+            return newest.or_else(|| self.conversation(id)).ok_or_else(gone);
         }
         // A task is somebody's, whoever else has calls in flight.
         if let Some(task) = message.related_task() {

@@ -4,7 +4,10 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::protocol::{ErrorCode, MODERN, Message, edited, member, string_member};
+use crate::{
+    gateway::router::Request,
+    protocol::{Era, ErrorCode, MODERN, Message, edited, member, stream::Outgoing, string_member},
+};
 
 /// The extension that only the modern era has in this form.
 pub(in crate::gateway) const TASKS_EXTENSION: &str = "io.modelcontextprotocol/tasks";
@@ -30,11 +33,15 @@ pub(in crate::gateway) fn legacy_request(params: &str) -> String {
 }
 
 /// A legacy client's parameters for a modern backend: with what it said in `initialize` (JSON
-/// text of its parameters) and its log level.
-pub(in crate::gateway) fn modern_request(params: &str, said: &str, level: Option<&str>) -> String {
-    let capabilities = modern_capabilities(said).to_string();
+/// text of its parameters, and its capabilities in modern words) and its log level.
+pub(in crate::gateway) fn modern_request(
+    params: &str,
+    said: &str,
+    capabilities: &str,
+    level: Option<&str>,
+) -> String {
     let version = format!("\"{MODERN}\"");
-    let mut set = vec![(SAID[0], version.as_str()), (SAID[2], capabilities.as_str())];
+    let mut set = vec![(SAID[0], version.as_str()), (SAID[2], capabilities)];
     if let Some(client) = member(said, "clientInfo") {
         set.push((SAID[1], &said[client]));
     }
@@ -48,10 +55,7 @@ pub(in crate::gateway) fn modern_request(params: &str, said: &str, level: Option
 
 /// A legacy client's capabilities as the modern era has them. What it cannot have, such as tasks
 /// of that form, is not promised.
-fn modern_capabilities(said: &str) -> Value {
-    let said: Value = member(said, "capabilities")
-        .and_then(|span| serde_json::from_str(&said[span]).ok())
-        .unwrap_or_default();
+pub(in crate::gateway) fn modern_capabilities(said: &Value) -> Value {
     let mut capabilities = Map::new();
     for key in ["sampling", "elicitation", "roots", "experimental", "extensions"] {
         if let Some(value) = said.get(key).filter(|value| value.is_object()) {
@@ -124,10 +128,35 @@ fn recoded(error: &str, from: ErrorCode, to: ErrorCode) -> String {
     }
 }
 
+/// A backend's error response for a client of either era, under the id of its request.
+pub(in crate::gateway) fn error_between(
+    answer: &Message,
+    spoken: Era,
+    wanted: Era,
+    request: &Request<'_>,
+) -> Outgoing {
+    let raw = answer.error().map(|(_, raw)| raw.to_owned()).unwrap_or_default();
+    let error = match (spoken, wanted) {
+        (Era::Legacy, Era::Modern) => modern_error(&raw),
+        (Era::Modern, Era::Legacy) => legacy_error(&raw, request.message.uri().as_deref()),
+        _ => raw,
+    };
+    Outgoing::answer(with_error(answer, request.id(), &error), true)
+}
+
 /// What a modern backend tells on a subscription, without the subscription's name.
 pub(super) fn without_subscription(params: &str) -> String {
+    without_meta(params, SUBSCRIPTION)
+}
+
+/// A legacy backend's question without its progress token.
+pub(in crate::gateway) fn without_token(params: &str) -> String {
+    without_meta(params, "progressToken")
+}
+
+fn without_meta(params: &str, key: &str) -> String {
     let Some(span) = member(params, "_meta") else { return params.to_owned() };
-    match edited(&params[span], &[SUBSCRIPTION], &[]) {
+    match edited(&params[span], &[key], &[]) {
         meta if meta == "{}" => edited(params, &["_meta"], &[]),
         meta => edited(params, &[], &[("_meta", &meta)]),
     }
@@ -164,8 +193,11 @@ mod tests {
     #[test]
     fn a_legacy_request_says_what_its_client_said() {
         let said = r#"{"protocolVersion":"2025-11-25","capabilities":{"roots":{"listChanged":true},"elicitation":{"url":{}},"tasks":{},"extensions":{"io.modelcontextprotocol/tasks":{},"io.modelcontextprotocol/ui":{"mimeTypes":["a"]}}},"clientInfo":{"name":"c","x":1.0}}"#;
-        let params =
-            modern_request(r#"{"name":"t","_meta":{"traceparent":"00-a"}}"#, said, Some("info"));
+        let capabilities: Value =
+            serde_json::from_str(&said[member(said, "capabilities").unwrap()]).unwrap();
+        let capabilities = modern_capabilities(&capabilities).to_string();
+        let params = r#"{"name":"t","_meta":{"traceparent":"00-a"}}"#;
+        let params = modern_request(params, said, &capabilities, Some("info"));
         let params: Value = serde_json::from_str(&params).unwrap();
         assert_eq!(
             params,
@@ -180,7 +212,7 @@ mod tests {
                 "io.modelcontextprotocol/logLevel": "info",
             }})
         );
-        let empty: Value = serde_json::from_str(&modern_request("{}", "", None)).unwrap();
+        let empty: Value = serde_json::from_str(&modern_request("{}", "", "{}", None)).unwrap();
         assert_eq!(empty["_meta"]["io.modelcontextprotocol/clientCapabilities"], json!({}));
     }
 
