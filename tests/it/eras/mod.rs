@@ -4,6 +4,8 @@
 
 mod crowd;
 mod headers;
+mod probe;
+mod questions;
 mod state;
 
 use serde_json::{Map, Value, json};
