@@ -2,11 +2,15 @@
 //! never come back; backends whose era is hard to tell; what is lost where one era's words are
 //! put into the other's.
 
+mod changes;
 mod crowd;
 mod headers;
 mod probe;
 mod questions;
+mod shares;
 mod state;
+mod tasks;
+mod values;
 
 use serde_json::{Map, Value, json};
 
