@@ -877,6 +877,36 @@ class Subscriptions:
         return text("torn down: " + how)
 
 
+@mode("mirrored")
+def mirrored(server):
+    """The tool place has arguments that HTTP clients repeat in header fields, and returns all."""
+    where = {"type": "string", "x-mcp-header": "Region"}
+    server.add("place", "Returns its arguments", lambda call: as_json(call.params.get("arguments")),
+               region=where, count={"type": "integer", "x-mcp-header": "Count"},
+               sure={"type": "boolean", "x-mcp-header": "Sure"},
+               deep=schema(zone={"type": "string", "x-mcp-header": "Zone"}), other={})
+
+
+@mode("apps")
+def apps(server):
+    """The tool show has a view, ui://faulty/view; said returns the capabilities that the client
+    declared."""
+    kind = "text/html;profile=mcp-app"
+    ui = "io.modelcontextprotocol/ui"
+    server.capabilities.update({"resources": {}, "extensions": {ui: {"mimeTypes": [kind]}}})
+    described = server.add("show", "Shows a view", lambda call: {
+        **text("shown"), "_meta": {"ui": {"resourceUri": "ui://faulty/view", "big": 9007199254740993}}})
+    described["_meta"] = {"ui": {"resourceUri": "ui://faulty/view", "visibility": ["model", "app"]}}
+    def said(call):
+        return as_json(call.meta("clientCapabilities") or (server.client or {}).get("capabilities"))
+    server.add("said", "Returns the client's capabilities", said)
+    server.methods["resources/list"] = lambda call: {"resources": [
+        {"uri": "ui://faulty/view", "name": "view", "mimeType": kind}]}
+    server.methods["resources/templates/list"] = lambda call: {"resourceTemplates": []}
+    server.methods["resources/read"] = lambda call: {"contents": [
+        {"uri": call.params["uri"], "mimeType": kind, "text": "<html>", "_meta": {"ui": {"csp": {}}}}]}
+
+
 # Asking the client in the middle of a call
 
 
@@ -943,7 +973,8 @@ def resources(server):
         body = "touched %d times" % contents.get(uri, 0)
         return {"contents": [{"uri": uri, "mimeType": "text/plain", "text": body}]}
     def subscribe(call):
-        subscribed.append(call.params["uri"])
+        if call.params["uri"] not in subscribed:
+            subscribed.append(call.params["uri"])
         return {}
     def unsubscribe(call):
         if call.params["uri"] in subscribed:

@@ -8,6 +8,7 @@ mod backends;
 mod byte_exact;
 mod cli;
 mod doors;
+mod eras;
 mod faults;
 mod frontend;
 mod harness;

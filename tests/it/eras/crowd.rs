@@ -1,0 +1,321 @@
+//! Clients that are asked and never come back: what they leave behind is bounded, nobody else
+//! waits for it, and in the end it is gone.
+
+use std::{
+    fs, thread,
+    time::{Duration, Instant},
+};
+
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+
+use super::{Asked, TRACE, modern, parsed, refused, text};
+use crate::harness::{Client, Daemon, Framed, World, eventually, faulty};
+
+/// Parked calls that one principal may have (`era/parked.rs`).
+const OWN: usize = 64;
+
+/// The proportional memory of a process, in KiB.
+fn memory(pid: i32) -> u64 {
+    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
+    let line = rollup.lines().find_map(|line| line.strip_prefix("Pss:")).unwrap();
+    line.trim().trim_end_matches("kB").trim().parse().unwrap()
+}
+
+/// How many of its calls a backend has been told to give up.
+fn cancelled(client: &mut Framed, tool: &str) -> usize {
+    let all: Value = serde_json::from_str(&client.text(tool, json!({}))).unwrap();
+    all.as_array().unwrap().len()
+}
+
+/// Opens so many questions, each in a call of its own, and answers none. One client in a thread
+/// for each backend.
+fn attack(many: usize, backends: usize) {
+    let servers = (0..backends).map(|n| faulty(&format!("s{n}"), "elicit", "limits: {calls: 2}"));
+    let world = World::with(&servers.collect::<String>());
+    let mut daemon = world.serve();
+    let mut witness = daemon.unix();
+    for n in 0..backends {
+        witness.text(&format!("s{n}_echo"), json!({}));
+    }
+    let before = memory(daemon.running.pid());
+    let threads: Vec<_> = (0..backends)
+        .map(|n| {
+            let mut client = modern(daemon.raw_http("/mcp"));
+            thread::spawn(move || {
+                let tool = format!("s{n}_ask");
+                let asked = (0..many / backends).map(|_| {
+                    let answer = client.call(&tool, json!({}));
+                    // While somebody else's call is in flight nobody knows whose question it is.
+                    (answer["result"]["resultType"] == "input_required")
+                        .then(|| answer["result"]["requestState"].clone())
+                });
+                asked.flatten().collect::<Vec<Value>>()
+            })
+        })
+        .collect();
+    // All the while others are served, and what is kept does not grow.
+    let mut slowest = Duration::ZERO;
+    let mut most = 0;
+    for n in (0..backends).cycle() {
+        if threads.iter().all(thread::JoinHandle::is_finished) {
+            break;
+        }
+        let began = Instant::now();
+        witness.text(&format!("s{n}_echo"), json!({"text": "x"}));
+        slowest = slowest.max(began.elapsed());
+        most = most.max(memory(daemon.running.pid()));
+        thread::sleep(Duration::from_millis(20));
+    }
+    let states: Vec<Vec<Value>> = threads.into_iter().map(|one| one.join().unwrap()).collect();
+    let parked: usize = states.iter().map(Vec::len).sum();
+    assert!(parked > many * 9 / 10, "{parked} of {many} were asked");
+    assert!(slowest < Duration::from_secs(1), "somebody waited {slowest:?}");
+    assert!(most < before + 16 * 1024, "{before} KiB became {most} KiB");
+
+    // The oldest were given up, and their backends know.
+    let told = |witness: &mut Framed| -> usize {
+        (0..backends).map(|n| cancelled(witness, &format!("s{n}_cancelled"))).sum()
+    };
+    eventually("the backends to be told", || (told(&mut witness) >= parked - OWN).then_some(()));
+    let running: u64 =
+        (0..backends).map(|n| witness.instance(&format!("s{n}"))["calls"].as_u64().unwrap()).sum();
+    assert!(running <= OWN as u64, "{running} calls are parked");
+    let mut client = modern(daemon.raw_http("/mcp"));
+    let of = |n: usize, state: &Value| Asked {
+        method: "tools/call".into(),
+        params: json!({"name": format!("s{n}_ask")}),
+        inputs: [("1".to_owned(), Value::Null)].into_iter().collect(),
+        state: state.clone(),
+    };
+    let oldest = of(0, &states[0][0]);
+    refused(&client.again(&oldest, oldest.accepted()), -32602, "requestState is refused");
+    // The newest of all is one of those that are the newest of their backends.
+    let newest = (0..backends).filter_map(|n| Some(of(n, states[n].last()?)));
+    let alive = newest.filter(|asked| client.again(asked, asked.accepted())["result"].is_object());
+    assert!(alive.count() > 0);
+    daemon.running.signal(Signal::SIGTERM);
+    let began = Instant::now();
+    assert!(daemon.running.ended().success());
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    world.assert_empty();
+}
+
+#[test]
+fn many_questions_that_nobody_answers_cost_nobody_else_anything() {
+    attack(1_000, 8);
+}
+
+#[test]
+#[ignore = "soak"]
+fn ten_thousand_questions_that_nobody_answers_cost_nobody_else_anything() {
+    attack(10_000, 8);
+}
+
+/// A backend with two places, and ten calls parked at it by one client.
+fn crowded(daemon: &Daemon) -> Vec<Asked> {
+    let mut client = modern(daemon.raw_http("/mcp"));
+    (0..10).map(|_| client.asked_by("f_ask", json!({}))).collect()
+}
+
+#[test]
+fn a_parked_call_takes_no_place_among_the_calls() {
+    let world = World::with(&faulty("f", "elicit,slow", "limits: {calls: 2}"));
+    let daemon = world.serve();
+    let asked = crowded(&daemon);
+    let began = Instant::now();
+    let mut other = daemon.unix();
+    assert_eq!(other.text("f_echo", json!({"text": "x"})), "x");
+    // Both places are free.
+    let (one, two) = (
+        other.start_call("f_sleep", json!({"ms": 50})),
+        other.start_call("f_sleep", json!({"ms": 50})),
+    );
+    other.response(one);
+    other.response(two);
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    for asked in asked {
+        let answer = modern(daemon.raw_http("/mcp")).again(&asked, asked.accepted());
+        assert!(text(&answer).contains("bob"));
+    }
+}
+
+#[test]
+fn a_resumed_call_takes_a_place_again() {
+    let world = World::with(&faulty("f", "elicit,tasks,slow", "limits: {calls: 1}"));
+    let daemon = world.serve();
+    let mut client = modern(daemon.raw_http("/mcp"));
+    let asked = client.asked_by("f_job", json!({"ask": true, "ms": 400}));
+    let mut other = daemon.unix();
+    let sleep = other.start_call("f_sleep", json!({"ms": 300, "every": 10}));
+    other.notice("notifications/progress");
+    // It waits for its turn, and then goes on.
+    let answer = client.again(&asked, asked.accepted());
+    assert!(text(&answer).contains("bob"), "{answer}");
+    other.response(sleep);
+}
+
+#[test]
+fn a_parked_call_keeps_its_backend_awake_and_no_longer_than_it_waits() {
+    let world = World::with(&faulty("f", "elicit", "timeouts: {idle: 200ms}"));
+    let daemon = world.serve();
+    let mut client = modern(daemon.raw_http("/mcp"));
+    let asked = client.asked_by("f_ask", json!({}));
+    let pid = world.child();
+    thread::sleep(Duration::from_millis(700));
+    assert_eq!(world.child(), pid);
+    assert!(text(&client.again(&asked, asked.accepted())).contains("bob"));
+    world.gone_soon(0);
+}
+
+fn released(world: &World, daemon: &Daemon, many: usize) {
+    let mut witness = daemon.unix();
+    eventually("the backend to be told", || {
+        (cancelled(&mut witness, "f_cancelled") == many).then_some(())
+    });
+    assert_eq!(witness.instance("f")["calls"], 0);
+    assert_eq!(world.children().len(), 1);
+}
+
+#[test]
+fn parked_calls_end_with_the_connection_of_their_client() {
+    for door in ["unix", "two rounds"] {
+        let world =
+            World::with(&(faulty("f", "elicit", TRACE) + &super::reference("r", "legacy", "")));
+        let daemon = world.serve();
+        let mut other = modern(daemon.raw_unix("{}"));
+        let kept = other.asked_by("f_ask", json!({}));
+        let mut client = modern(daemon.raw_unix("{}"));
+        let states: Vec<Asked> = (0..5).map(|_| client.asked_by("f_ask", json!({}))).collect();
+        let mut gone = states[2].clone();
+        if door == "two rounds" {
+            let first = client.asked_by("r_interview", json!({"rounds": 2}));
+            let second = client.again(&first, first.accepted());
+            gone = Asked::of(&first.method, first.params.clone(), &second);
+        }
+        drop(client);
+        let mut witness = daemon.unix();
+        eventually("the backend to be told", || {
+            (cancelled(&mut witness, "f_cancelled") == 5).then_some(())
+        });
+        let late = other.again(&gone, gone.accepted());
+        refused(&late, -32602, "requestState is refused");
+        assert_eq!(witness.instance("r")["calls"].as_u64().unwrap_or(0), 0);
+        // Another connection's goes on.
+        assert!(text(&other.again(&kept, kept.accepted())).contains("bob"));
+    }
+}
+
+#[test]
+fn a_stdio_client_that_leaves_while_its_calls_are_parked_leaves_nothing_behind() {
+    let world = World::with(&faulty("f", "elicit", ""));
+    let mut client = modern(world.raw_stdio(&[]));
+    for _ in 0..5 {
+        client.asked_by("f_ask", json!({}));
+    }
+    client.client.close();
+    let began = Instant::now();
+    assert!(client.client.gateway().ended().success());
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
+    world.assert_empty_now();
+}
+
+#[test]
+fn a_parked_call_ends_when_its_client_takes_it_back() {
+    let world = World::with(&faulty("f", "elicit", TRACE));
+    let daemon = world.serve();
+    let mut client = modern(daemon.raw_unix("{}"));
+    let ask = json!({"name": "f_ask", "arguments": {}});
+    let mut asked: Vec<(u64, Asked)> = Vec::new();
+    for _ in 0..3 {
+        let id = client.start("tools/call", ask.clone());
+        let answer = client.client.response(id).json();
+        asked.push((id, Asked::of("tools/call", ask.clone(), &answer)));
+    }
+    let (id, taken_back) = asked.remove(1);
+    client.client.send(
+        &json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": id}}).to_string(),
+    );
+    let answer = client.again(&taken_back, taken_back.accepted());
+    refused(&answer, -32602, "requestState is refused");
+    let mut witness = daemon.unix();
+    eventually("the backend to be told", || {
+        (cancelled(&mut witness, "f_cancelled") == 1).then_some(())
+    });
+    // Somebody else's word for it counts for nothing, nor does an id of nothing.
+    let mut other = modern(daemon.raw_unix("{}"));
+    other.ask("tools/list", json!({}));
+    for id in [json!(asked[0].0), json!(asked[0].0.to_string()), json!(-1), json!(null)] {
+        let note = json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": id}});
+        other.client.send(&note.to_string());
+    }
+    other.ask("tools/list", json!({}));
+    for (_, asked) in asked {
+        assert!(text(&client.again(&asked, asked.accepted())).contains("bob"));
+    }
+}
+
+#[test]
+fn parked_calls_that_nobody_answers_expire_and_their_backend_hears_it() {
+    let keys = "timeouts: {call: 1s, max_call: 1s}";
+    let world = World::with(&faulty("f", "elicit", keys));
+    let daemon = world.serve();
+    let asked = crowded(&daemon);
+    released(&world, &daemon, 10);
+    let answer = modern(daemon.raw_http("/mcp")).again(&asked[9], asked[9].accepted());
+    refused(&answer, -32602, "requestState is refused");
+}
+
+#[test]
+fn a_gateway_with_parked_calls_ends_at_once() {
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        let world = World::with(&faulty("f", "elicit", TRACE));
+        let mut daemon = world.serve();
+        crowded(&daemon);
+        let mut framed = modern(daemon.raw_unix("{}"));
+        framed.asked_by("f_ask", json!({}));
+        daemon.running.signal(signal);
+        let began = Instant::now();
+        assert!(daemon.running.ended().success());
+        assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+        world.assert_empty_now();
+        assert!(!daemon.running.log().contains("panicked"), "{}", daemon.running.log());
+    }
+}
+
+#[test]
+fn calls_of_one_connection_that_are_asked_at_once_all_come_to_their_end() {
+    asked_at_once("limits: {calls: 4}", Duration::ZERO);
+}
+
+/// Four calls of one connection are asked at once, and answered after some thought.
+fn asked_at_once(keys: &str, thought: Duration) {
+    let world = World::with(&faulty("f", "elicit", keys));
+    let daemon = world.serve();
+    let mut client = modern(daemon.raw_unix("{}"));
+    let ask = json!({"name": "f_ask", "arguments": {}});
+    let mut open: Vec<u64> = (0..4).map(|_| client.start("tools/call", ask.clone())).collect();
+    let mut done = 0;
+    // Which question belongs to which of them nobody can know; all are asked and all answered.
+    while let Some(id) = open.pop() {
+        let answer = client.client.wait("an answer", |message| {
+            let id_of = |open: &u64| message.id().as_deref() == Some(open.to_string().as_str());
+            message.method().is_none() && (id_of(&id) || open.iter().any(id_of))
+        });
+        let answer = answer.json();
+        let answered = answer["id"].as_u64().unwrap();
+        if answered != id {
+            open.retain(|other| *other != answered);
+            open.push(id);
+        }
+        if answer["result"]["resultType"] == "input_required" {
+            let asked = Asked::of("tools/call", ask.clone(), &answer);
+            thread::sleep(thought);
+            open.push(client.start("tools/call", asked.retry(asked.accepted())));
+        } else {
+            assert!(parsed(&answer)["result"]["content"]["name"] == "bob", "{answer}");
+            done += 1;
+        }
+    }
+    assert_eq!(done, 4);
+}
