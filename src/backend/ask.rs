@@ -53,8 +53,15 @@ impl Link {
     /// dropping that cancels it.
     pub fn open(&self, method: &str, params: &str) -> Result<Asked<'_>, AskError> {
         let (reply, answers) = stream(Bounds::REQUEST);
-        let call =
-            Call { id: "0".into(), token: None, session: 0, client: 0, may_ask: false, reply };
+        let call = Call {
+            id: "0".into(),
+            token: None,
+            session: 0,
+            client: 0,
+            owner: 0,
+            may_ask: false,
+            reply,
+        };
         let params = match self.info() {
             Some(info) if info.era == Era::Modern => Cow::Owned(with_own_meta(params)),
             _ => Cow::Borrowed(params),

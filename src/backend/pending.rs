@@ -24,6 +24,8 @@ pub struct Call {
     pub session: u64,
     /// Sessions of one client, each for one request of it, have this in common.
     pub client: u64,
+    /// Calls of one principal in one role have this in common.
+    pub owner: u64,
     /// A question may be the answer to it, or be asked while it goes on.
     pub may_ask: bool,
     pub reply: Sender,
@@ -32,6 +34,8 @@ pub struct Call {
 /// A call that the instance works on.
 struct Open {
     call: Call,
+    /// A question has been taken to be about it.
+    asked: bool,
     /// It waits for its client: what the instance asks meanwhile is about another one.
     parked: bool,
 }
@@ -63,7 +67,7 @@ pub(super) struct Pending {
 impl Pending {
     pub(super) fn add(&mut self, call: Call) -> u64 {
         self.last += 1;
-        self.calls.insert(self.last, Open { call, parked: false });
+        self.calls.insert(self.last, Open { call, asked: false, parked: false });
         self.last
     }
 
@@ -103,10 +107,11 @@ impl Pending {
     /// From now on the call's answer and progress carry this id and token (JSON text), and it is
     /// this client's.
     pub(super) fn readdress(&mut self, number: u64, id: &str, token: Option<&str>, client: u64) {
-        if let Some(Open { call, parked }) = self.calls.get_mut(&number) {
+        if let Some(Open { call, asked, parked }) = self.calls.get_mut(&number) {
             call.id = id.to_owned();
             call.token = token.map(str::to_owned);
             call.client = client;
+            *asked = false;
             *parked = false;
         }
     }
@@ -121,7 +126,7 @@ impl Pending {
     /// The call waits for its client, until it is readdressed.
     pub(super) fn park(&mut self, number: u64) {
         if let Some(open) = self.calls.get_mut(&number) {
-            open.parked = true;
+            (open.asked, open.parked) = (true, true);
         }
     }
 
@@ -130,13 +135,24 @@ impl Pending {
         self.calls.values().rev().filter(|open| open.call.session != 0)
     }
 
-    /// The call that a question is most likely about: the newest that may be asked, and of those
-    /// one that does not wait for its client already.
-    fn askable(&self) -> Option<&Call> {
-        let mut calls = self.newest().filter(|open| open.call.may_ask);
-        let newest = calls.next()?;
-        let open = if newest.parked { calls.find(|open| !open.parked) } else { None };
-        Some(&open.unwrap_or(newest).call)
+    /// The call that a question is most likely about, of those that may be asked: the oldest that
+    /// was not asked yet, else the newest that does not wait for its client, else the newest.
+    fn askable(&self, of: impl Fn(&Call) -> bool) -> Option<&Call> {
+        let mut found: Option<&Open> = None;
+        for open in self.newest().filter(|open| open.call.may_ask && of(&open.call)) {
+            let better = |known: &Open| !open.asked || (known.parked && !open.parked);
+            if found.is_none_or(better) {
+                found = Some(open);
+            }
+        }
+        found.map(|open| &open.call)
+    }
+
+    /// A question goes to this session.
+    pub(super) fn ask(&mut self, session: u64) {
+        for open in self.calls.values_mut().filter(|open| open.call.session == session) {
+            open.asked = true;
+        }
     }
 
     /// Hands a notification to the subscription that it names: a call that goes on.
@@ -193,16 +209,24 @@ impl Pending {
         (!newest.parked).then(|| newest.call.reply.clone())
     }
 
-    /// The session that a question is for, if all calls in flight are of one client.
+    /// The session that a question is for, if all calls in flight are of one client. One that
+    /// waits for another client of the same principal does not count: it has asked already, and
+    /// whoever answers may know what the question says.
     pub(super) fn only_session(&self) -> Option<u64> {
-        let client = self.newest().next()?.call.client;
-        let alone = self.newest().all(|open| open.call.client == client);
-        alone.then(|| self.askable().map(|call| call.session)).flatten()
+        let working = self.newest().find(|open| !open.parked);
+        let known = &working.or_else(|| self.newest().next())?.call;
+        let apart = working.is_some();
+        let alone = self.newest().all(|open| {
+            open.call.client == known.client
+                || (apart && open.parked && open.call.owner == known.owner)
+        });
+        let mine = self.askable(|call| call.client == known.client);
+        alone.then(|| mine.map(|call| call.session)).flatten()
     }
 
     /// The session that a question is for, whoever else has calls in flight.
     pub(super) fn newest_session(&self) -> Option<u64> {
-        self.askable().map(|call| call.session)
+        self.askable(|_| true).map(|call| call.session)
     }
 
     pub(super) fn sessions(&self) -> Vec<u64> {
@@ -246,7 +270,8 @@ mod tests {
     fn call(id: &str, token: Option<&str>, session: u64) -> (Call, Receiver) {
         let (reply, receiver) = stream(Bounds::REQUEST);
         let (id, token) = (id.into(), token.map(Into::into));
-        (Call { id, token, session, client: session, may_ask: true, reply }, receiver)
+        let call = Call { id, token, session, client: session, owner: 1, may_ask: true, reply };
+        (call, receiver)
     }
 
     fn message(text: &str) -> Message {
@@ -376,7 +401,11 @@ mod tests {
                 receiver
             })
             .collect();
-        assert_eq!(pending.only_session(), Some(8), "the newest");
+        assert_eq!(pending.only_session(), Some(7), "the oldest that was not asked");
+        pending.ask(7);
+        assert_eq!(pending.only_session(), Some(8));
+        pending.ask(8);
+        assert_eq!(pending.only_session(), Some(8), "the newest where all were");
         pending.park(2);
         assert_eq!(pending.only_session(), Some(7), "the other one waits for its client");
         let (list, _list) = call("9", None, 9);
@@ -388,7 +417,12 @@ mod tests {
         pending.readdress(1, "\"again\"", None, 4);
         assert_eq!(pending.only_session(), None);
         pending.park(1);
-        assert_eq!(pending.only_session(), None, "that one of them waits makes no difference");
+        assert_eq!(pending.only_session(), Some(8), "the same principal's other client waits");
+        let (foreign, _foreign) = call("5", None, 5);
+        let number = pending.add(Call { owner: 2, ..foreign });
+        pending.park(number);
+        assert_eq!(pending.only_session(), None, "another principal's makes a difference");
+        pending.remove(number);
         assert_eq!(pending.newest_session(), Some(8));
         pending.answer(&message(r#"{"jsonrpc":"2.0","id":1,"result":{}}"#));
         let mut streams = streams.into_iter();

@@ -225,6 +225,11 @@ impl Link {
         self.pending().task_session(task)
     }
 
+    /// A question of the child's goes to this session.
+    pub fn asks(&self, session: u64) {
+        self.pending().ask(session);
+    }
+
     /// Whether this session's call is the only one of clients in flight.
     pub fn is_alone(&self, session: u64) -> bool {
         self.pending().sessions() == [session]

@@ -83,7 +83,12 @@ pub(super) async fn run(order: &Order<'_, '_>, permit: Permit) -> Result<Ended, 
     let sealed = server.is_some_and(|server| server.share == Share::All);
     if session.era() == Era::Modern && request.message.request_state().is_some() {
         let known = server.and_then(|it| gateway.catalog.get(&gateway.key(it, session), it));
-        let spoken = known.and_then(|listing| listing.era);
+        let spoken = match (known.and_then(|listing| listing.era), server) {
+            (None, Some(server)) => {
+                gateway.introduced(session, server, &request.message.method()).await?.era
+            }
+            (known, _) => known,
+        };
         // Verbatim only to a backend whose own it must be. Else it is one of ours, and nothing is
         // started for one that is not.
         if sealed || spoken != Some(Era::Modern) {
@@ -289,7 +294,9 @@ impl Exchange {
                 }
                 () = tokio::time::sleep_until(self.until.into()) => {
                     let now = Instant::now();
-                    if self.session.questions.any_for(self.link()) && now < self.last_moment() {
+                    let client = self.session.client_number();
+                    let gateway = self.session.gateway();
+                    if now < self.last_moment() && gateway.is_thinking(client, self.link()) {
                         // The client is thinking, not the backend.
                         self.until = (now + THINKING).min(self.last_moment());
                         continue;
@@ -341,6 +348,7 @@ fn put(
         token: request.message.progress_token().map(str::to_owned),
         session: session.serial(),
         client: session.client_number(),
+        owner: session.owner_number(),
         // The modern era asks over these, and no others (mrtr, "Supported Requests").
         may_ask: session.era() == Era::Legacy
             || matches!(

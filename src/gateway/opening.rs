@@ -170,9 +170,12 @@ async fn transparent(
     let mut met = gateway.introduced(session, server, "initialize").await?;
     if met.era == Some(Era::Modern) && !gateway.knows_only_modern(session, server) {
         // A wire needs no translation where both ends speak the same. Not all who speak both say
-        // so; one that does not is the same in this era's words.
-        session.speak_legacy();
-        met = gateway.introduced(session, server, "initialize").await?;
+        // so: it is tried once.
+        let tried = gateway.introduced_at(session, server, Speak::Legacy, "initialize").await?;
+        if tried.era == Some(Era::Legacy) {
+            session.speak_legacy();
+            met = tried;
+        }
     }
     session.uses(&server.name.as_str().into());
     let info = match met.era {
@@ -277,7 +280,17 @@ impl Gateway {
         server: &Server,
         method: &str,
     ) -> Result<Arc<Listing>, Failure> {
-        let key = self.key(server, session);
+        self.introduced_at(session, server, session.speak(), method).await
+    }
+
+    async fn introduced_at(
+        &self,
+        session: &Session,
+        server: &Server,
+        speak: Speak,
+        method: &str,
+    ) -> Result<Arc<Listing>, Failure> {
+        let key = InstanceKey { speak, ..self.key(server, session) };
         let known = self.catalog.get(&key, server);
         if let Some(listing) = known.filter(|_| server.share != Share::Session) {
             return Ok(listing);
@@ -286,8 +299,7 @@ impl Gateway {
         let permit = self.policy.authorize(session.principal(), target);
         let permit = permit.ok_or_else(|| Failure::UnknownMethod(method.to_owned()))?;
         let deadline = Instant::now() + server.timeouts.start;
-        let (holder, speak) = (session.holder(), session.speak());
-        let lease = self.supervisor.acquire(permit, holder, speak, deadline).await?;
+        let lease = self.supervisor.acquire(permit, session.holder(), speak, deadline).await?;
         let info = lease.link().info().ok_or_else(|| Failure::Gone(server.name.clone()))?;
         Ok(Arc::new(Listing::of(info)))
     }

@@ -280,8 +280,7 @@ impl Gateway {
             id: id.to_owned(),
             token: message.progress_token().map(str::to_owned),
             input: modern.then(|| {
-                // What it reports under a token nobody hears in the modern era.
-                let params = era::without_token(message.raw_params().unwrap_or("{}"));
+                let params = era::modern_question(message.raw_params().unwrap_or("{}"));
                 format!("{{\"method\":{},\"params\":{params}}}", json!(method))
             }),
         };
@@ -290,6 +289,7 @@ impl Gateway {
             link.refuse(id, ErrorCode::Internal, &text);
             return;
         };
+        link.asks(session.serial());
         if modern {
             session.questions.waiting.notify_one();
             return self.watch_questions();
@@ -319,8 +319,17 @@ impl Gateway {
                 && let Some(question) = session.questions.hand_over(number)
             {
                 other.questions.take_over(question);
+                link.asks(other.serial());
             }
         }
+    }
+
+    /// Whether a client of the modern era thinks about a question of this child, over whichever of
+    /// its requests it came.
+    pub(super) fn is_thinking(&self, client: u64, link: &Arc<Link>) -> bool {
+        let sessions: Vec<Arc<Session>> = self.sessions().values().cloned().collect();
+        let mut own = sessions.iter().filter(|session| session.client_number() == client);
+        own.any(|session| session.questions.any_for(link))
     }
 
     /// No question waits for ever. One task looks after all of them, while there are any.

@@ -34,9 +34,15 @@ pub(super) fn is_modern(headers: &HeaderMap, message: &Message) -> bool {
         && !headers.contains_key(head::SESSION_ID)
         && message.method() != method::INITIALIZE;
     let stateless = named == Some(crate::protocol::MODERN);
-    let said = message.version().is_some() || message.client_capabilities().is_some();
+    stateless || newer || says_so(message)
+}
+
+/// What the message itself says.
+pub(super) fn says_so(message: &Message) -> bool {
     let new = matches!(message.method().as_ref(), method::DISCOVER | method::LISTEN);
-    stateless || newer || said || new && message.kind() == Kind::Request
+    message.version().is_some()
+        || message.client_capabilities().is_some()
+        || (new && message.kind() == Kind::Request)
 }
 
 pub(super) async fn answer(

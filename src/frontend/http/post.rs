@@ -29,7 +29,7 @@ use crate::{
     gateway::Session,
     policy::Principal,
     protocol::{
-        Kind, Message, method,
+        ErrorCode, Kind, Message, error_response, method,
         stream::{Bounds, Outgoing, Receiver, Sender, stream},
     },
 };
@@ -164,6 +164,13 @@ async fn several(
         let _ = reply.send(Outgoing::answer(bytes, true));
     }
     for message in batch.messages {
+        if message.kind() == Kind::Request && modern::says_so(&message) {
+            // It has no header of its own that could be held against it.
+            let why = "a request of this revision must come alone";
+            let bytes = error_response(message.id(), ErrorCode::InvalidRequest, why);
+            let _ = reply.send(Outgoing::answer(bytes, true));
+            continue;
+        }
         let reply = match message.kind() {
             Kind::Request => reply.clone(),
             Kind::Notification | Kind::Response => stream(Bounds::REQUEST).0,

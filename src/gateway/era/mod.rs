@@ -31,6 +31,6 @@ pub use state::Keys;
 pub(super) use state::{Bound, States};
 pub(super) use translate::{
     TASKS_EXTENSION, complete, error_between, legacy_request, legacy_result, modern_capabilities,
-    modern_request, without_token,
+    modern_question, modern_request,
 };
 pub(super) use upstream::{Hearing, Subject, Upstream};

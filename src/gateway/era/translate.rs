@@ -149,9 +149,13 @@ pub(super) fn without_subscription(params: &str) -> String {
     without_meta(params, SUBSCRIPTION)
 }
 
-/// A legacy backend's question without its progress token.
-pub(in crate::gateway) fn without_token(params: &str) -> String {
-    without_meta(params, "progressToken")
+/// The parameters of a legacy backend's question without what the modern era has no place for.
+pub(in crate::gateway) fn modern_question(params: &str) -> String {
+    let params = without_meta(params, "progressToken");
+    match member(&params, "elicitationId") {
+        Some(_) => edited(&params, &["elicitationId"], &[]),
+        None => params,
+    }
 }
 
 fn without_meta(params: &str, key: &str) -> String {

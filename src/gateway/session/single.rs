@@ -17,6 +17,7 @@ use crate::{
         error::Failure,
         opening::Client,
     },
+    policy::Principal,
     protocol::{Era, Message, stream},
 };
 
@@ -53,9 +54,7 @@ impl Session {
         let session = format!("{STATELESS}{user}");
         // All of a principal's requests count as one client's: which of its programs a backend
         // asks makes no difference to what it may know.
-        let mut hasher = DefaultHasher::new();
-        session.hash(&mut hasher);
-        let client = hasher.finish() | 1 << 63;
+        let client = number(&hello.principal) | 1 << 63;
         let holder = Arc::new(Holder { user, session, folder: hello.cwd });
         let id = format!("{serial:08x}");
         let ends = (gateway.ending.clone(), gateway.ending.clone());
@@ -100,6 +99,11 @@ impl Session {
         self.client
     }
 
+    /// Sessions with the same number are one principal's, in the same role.
+    pub(in crate::gateway) fn owner_number(&self) -> u64 {
+        number(&self.principal)
+    }
+
     /// The session goes on after its request: a call of it waits for the client.
     pub(in crate::gateway) fn park(&self) {
         self.parked.store(true, Ordering::Relaxed);
@@ -132,6 +136,12 @@ impl Session {
         state.client = client;
         state.level = level;
     }
+}
+
+fn number(principal: &Principal) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (principal.key(), principal.role()).hash(&mut hasher);
+    hasher.finish()
 }
 
 impl State {

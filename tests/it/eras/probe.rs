@@ -117,7 +117,8 @@ fn a_modern_backend_serves_a_legacy_client_on_its_own_endpoint() {
             assert_eq!(super::text(&answer), "x");
             assert!(answer["result"].get("resultType").is_none(), "{answer}");
         }
-        assert_eq!(traced(&world, "initialize"), 0);
+        // Once, since not all who speak both eras say so.
+        assert!(traced(&world, "initialize") <= 1);
     }
 }
 
