@@ -942,6 +942,36 @@ def elicit(server):
     server.add("ask_url", "Sends the user to a page", ask_url)
 
 
+@mode("impatient")
+def impatient(server):
+    """The tool brief asks, and after ms (50) makes progress, takes its question back and answers
+    without it; late asks a second thing ms after the first, and returns both replies."""
+    def question(message):
+        return {"message": message, "requestedSchema": schema(name={"type": "string"})}
+    def brief(call):
+        server.send(id="brief-%s" % call.key, method="elicitation/create", params=question("Quick?"))
+        if not call.sleep(call.argument("ms", 50) / 1000):
+            raise NoReply
+        call.progress(1, 1)
+        server.notify("notifications/cancelled", {"requestId": "brief-%s" % call.key})
+        return text("went on without you")
+    def late(call):
+        replies = {}
+        def ask(message):
+            replies[message] = json.loads(call.ask("elicitation/create", question(message)))
+        threads = [threading.Thread(target=ask, args=(one,), daemon=True) for one in ["one", "two"]]
+        threads[0].start()
+        call.sleep(call.argument("ms", 50) / 1000)
+        threads[1].start()
+        for thread in threads:
+            thread.join()
+        if len(replies) < 2:
+            raise NoReply
+        return as_json(replies)
+    server.add("brief", "Asks and does not wait", brief, ms={"type": "integer"})
+    server.add("late", "Asks two things, one after the other", late, ms={"type": "integer"})
+
+
 @mode("cancel-nothing")
 def cancel_nothing(server):
     """The tool cancel_nothing sends notifications/cancelled without a requestId."""

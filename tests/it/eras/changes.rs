@@ -96,55 +96,59 @@ fn watched(client: &mut Framed, modern: bool) -> Vec<String> {
 fn a_listener_hears_what_it_asked_for_and_nothing_else() {
     for backend in [false, true] {
         let world = changing(backend);
-        let daemon = world.serve();
+        let mut daemon = world.serve();
         let mut other = daemon.unix();
         other.tools();
+        other.ask("prompts/list", json!({}));
+        let both = ["faulty://one", "faulty://two"];
+        let mut ears = Vec::new();
         for path in ["/mcp", "/mcp/f"] {
-            let mut tools = Ear::new(
-                &daemon,
-                path,
-                json!({"toolsListChanged": true, "promptsListChanged": false}),
-            );
-            assert_eq!(tools.honoured, json!({"toolsListChanged": true}));
-            let mut nothing = Ear::new(&daemon, path, json!({}));
-            assert_eq!(nothing.honoured, json!({}));
-            let mut one =
-                Ear::new(&daemon, path, json!({"resourceSubscriptions": ["faulty://one"]}));
-            assert_eq!(one.honoured, json!({"resourceSubscriptions": ["faulty://one"]}));
-            let mut all = Ear::new(
-                &daemon,
-                path,
-                json!({
-                    "toolsListChanged": true, "promptsListChanged": true, "resourcesListChanged": true,
-                    "resourceSubscriptions": ["faulty://one", "faulty://two"],
-                }),
-            );
-            change_prompts(&mut other, backend);
-            change_tools(&mut other, backend);
-            tools.next(TOOLS);
-            touch(&mut other, backend, "faulty://two");
-            touch(&mut other, backend, "faulty://one");
-            assert_eq!(one.next(UPDATED)["params"]["uri"], "faulty://one");
-            let mut heard: Vec<String> = Vec::new();
-            let mut wanted: Vec<String> =
-                vec![TOOLS.into(), "faulty://one".into(), "faulty://two".into()];
-            if !backend {
-                wanted.push("notifications/prompts/list_changed".into());
+            for (wanted, honoured) in [
+                (json!({}), json!({})),
+                (json!({"toolsListChanged": false}), json!({})),
+                (
+                    json!({"toolsListChanged": true, "promptsListChanged": false}),
+                    json!({"toolsListChanged": true}),
+                ),
+                (
+                    json!({"resourceSubscriptions": both[..1]}),
+                    json!({"resourceSubscriptions": both[..1]}),
+                ),
+                (
+                    json!({"toolsListChanged": true, "resourceSubscriptions": both}),
+                    json!({"toolsListChanged": true, "resourceSubscriptions": both}),
+                ),
+            ] {
+                let ear = Ear::new(&daemon, path, wanted);
+                assert_eq!(ear.honoured, honoured);
+                ears.push(ear);
             }
-            wanted.sort();
-            while heard.len() < wanted.len() {
-                let message: Value = serde_json::from_str(&all.stream.event().unwrap()).unwrap();
-                assert_eq!(tag(&message), all.id);
-                let what =
-                    message["params"]["uri"].as_str().or(message["method"].as_str()).unwrap();
-                heard.push(what.to_owned());
-            }
-            heard.sort();
-            assert_eq!(heard, wanted);
-            // The last that each hears is the end, so nothing else had come.
-            drop(all);
-            let _ = (&mut nothing, &mut tools);
         }
+        let mut prompts = Ear::new(&daemon, "/mcp", json!({"promptsListChanged": true}));
+        if !backend {
+            change_prompts(&mut other, backend);
+            prompts.next("notifications/prompts/list_changed");
+        }
+        for uri in both {
+            touch(&mut other, backend, uri);
+        }
+        change_tools(&mut other, backend);
+        // Whoever wants to hear of the tools has heard of all that was before.
+        for ear in &mut ears {
+            let wanted = ear.honoured.clone();
+            for uri in wanted["resourceSubscriptions"].as_array().into_iter().flatten() {
+                assert_eq!(ear.next(UPDATED)["params"]["uri"], *uri);
+            }
+            if wanted["toolsListChanged"] == true {
+                ear.next(TOOLS);
+            }
+        }
+        ears.push(prompts);
+        daemon.running.signal(Signal::SIGTERM);
+        for ear in &mut ears {
+            ear.next("notifications/cancelled");
+        }
+        assert!(daemon.running.ended().success());
     }
 }
 
@@ -421,6 +425,30 @@ fn a_late_word_of_a_subscription_that_is_over_is_heard_by_nobody() {
     touch(&mut witness, true, "faulty://two");
     assert_eq!(two.next(UPDATED)["params"]["uri"], "faulty://two");
     assert!(witness.kept().iter().all(|message| !message.0.contains(UPDATED)));
+}
+
+#[test]
+fn a_subscription_keeps_a_modern_backend_awake_and_a_look_at_its_lists_does_not() {
+    let world = World::with(&faulty("f", "listen", "timeouts: {idle: 300ms}"));
+    let daemon = world.serve();
+    let mut client = daemon.unix();
+    client.tools();
+    let lists = Ear::new(&daemon, "/mcp", json!({"toolsListChanged": true}));
+    world.gone_soon(0);
+    drop(lists);
+    for old in [false, true] {
+        let ear = match old {
+            true => Err(subscribed(&daemon)),
+            false => {
+                Ok(Ear::new(&daemon, "/mcp", json!({"resourceSubscriptions": ["faulty://one"]})))
+            }
+        };
+        let pid = world.child();
+        std::thread::sleep(std::time::Duration::from_millis(900));
+        assert_eq!(world.child(), pid);
+        drop(ear);
+        world.gone_soon(0);
+    }
 }
 
 #[test]

@@ -168,6 +168,114 @@ fn a_parked_call_keeps_its_backend_awake_and_no_longer_than_it_waits() {
     world.gone_soon(0);
 }
 
+#[test]
+fn a_call_taken_up_by_another_connection_belongs_to_it() {
+    let servers = super::reference("r", "legacy", "") + &faulty("f", "tasks", TRACE);
+    let world = World::with(&servers);
+    let daemon = world.serve();
+    let mut one = modern(daemon.raw_unix("{}"));
+    let first = one.asked_by("r_interview", json!({"rounds": 2}));
+    let mut two = modern(daemon.raw_http("/mcp"));
+    let second = two.again(&first, first.accepted());
+    let second = Asked::of(&first.method, first.params.clone(), &second);
+    // The one that began it leaves between the rounds, or while it runs.
+    let running = one.asked_by("f_job", json!({"ask": true, "ms": 300, "progress": true}));
+    let mut params = running.retry(running.accepted());
+    params["_meta"] = json!({"progressToken": "mine"});
+    let (id, line) = two.request("tools/call", params);
+    let call = thread::spawn(move || two.client.exchange(id, &line).pop().unwrap().json());
+    eventually("the answer to arrive", || world.read("trace").contains("bob").then_some(()));
+    drop(one);
+    assert!(text(&call.join().unwrap()).contains("bob"));
+    let mut three = modern(daemon.raw_unix("{}"));
+    let answer = three.again(&second, second.accepted());
+    assert_eq!(parsed(&answer).as_array().map(Vec::len), Some(2), "{answer}");
+    assert!(!world.read("trace").contains("notifications/cancelled"));
+}
+
+#[test]
+fn a_call_that_goes_on_while_it_is_parked_is_answered_at_the_retry() {
+    let world = World::with(&faulty("f", "impatient", TRACE));
+    let daemon = world.serve();
+    let mut client = modern(daemon.raw_http("/mcp"));
+    for late in [false, true] {
+        let params = json!({
+            "name": "f_brief", "arguments": {"ms": if late { 60 } else { 200 }},
+            "_meta": {"progressToken": "one"},
+        });
+        let asked = client.asked("tools/call", params);
+        if late {
+            eventually("its end", || (daemon.unix().instance("f")["calls"] == 0).then_some(()));
+        }
+        let mut again = asked.retry(asked.accepted());
+        again["_meta"] = json!({"progressToken": "two"});
+        let mut all = client.all("tools/call", again);
+        assert_eq!(text(&all.pop().unwrap().json()), "went on without you");
+        let all: Vec<Value> = all.iter().map(|one| one.json()).collect();
+        assert_eq!(all.len(), 1, "{all:?}");
+        assert_eq!(all[0]["params"]["progressToken"], "two", "{all:?}");
+        refused(&client.again(&asked, json!({})), -32602, "used already");
+    }
+}
+
+#[test]
+fn a_question_that_comes_while_the_call_is_parked_is_asked_at_the_retry() {
+    let world = World::with(&faulty("f", "impatient", TRACE));
+    let daemon = world.serve();
+    let mut client = modern(daemon.raw_http("/mcp"));
+    // Together, if they come together.
+    let both = client.asked_by("f_late", json!({"ms": 1}));
+    assert_eq!(both.messages(), ["one", "two"]);
+    assert!(text(&client.again(&both, both.accepted())).contains("bob"));
+    let first = client.asked_by("f_late", json!({"ms": 100}));
+    assert_eq!(first.messages(), ["one"]);
+    // It cannot be seen from outside that the second one has come.
+    thread::sleep(Duration::from_millis(300));
+    let answer = client.again(&first, first.accepted());
+    let second = Asked::of(&first.method, first.params.clone(), &answer);
+    assert_eq!(second.messages(), ["two"]);
+    let said = parsed(&client.again(&second, second.accepted()));
+    assert_eq!(said["one"]["result"]["content"]["name"], "bob", "{said}");
+    assert_eq!(said["two"]["result"]["content"]["name"], "bob", "{said}");
+}
+
+#[test]
+fn a_retry_taken_back_ends_its_call() {
+    let world = World::with(&faulty("f", "tasks", TRACE));
+    let daemon = world.serve();
+    let arguments = json!({"ask": true, "ms": 60_000});
+    let mut client = modern(daemon.raw_unix("{}"));
+    let asked = client.asked_by("f_job", arguments);
+    let id = client.start("tools/call", asked.retry(asked.accepted()));
+    eventually("the answer to arrive", || world.read("trace").contains("bob").then_some(()));
+    let note = json!({
+        "jsonrpc": "2.0", "method": "notifications/cancelled",
+        "params": {"requestId": id, "reason": "enough"},
+    });
+    client.client.send(&note.to_string());
+    eventually("the backend to be told", || world.read("trace").contains("enough").then_some(()));
+    refused(&client.again(&asked, json!({})), -32602, "used already");
+    released(&world, &daemon, 1);
+}
+
+#[test]
+fn who_thinks_for_longer_than_a_call_may_take_is_waited_for() {
+    for mode in ["elicit", "rounds"] {
+        let world = World::with(&faulty("f", mode, "timeouts: {call: 300ms}"));
+        let daemon = world.serve();
+        let mut client = modern(daemon.raw_http("/mcp"));
+        let asked = client.asked_by("f_ask", json!({"rounds": 1}));
+        let mut old = daemon.raw_unix("{}");
+        old.initialize(json!({"elicitation": {}}));
+        let id = old.start("tools/call", json!({"name": "f_ask", "arguments": {"rounds": 1}}));
+        let question = old.notice("elicitation/create");
+        thread::sleep(Duration::from_millis(700));
+        assert!(text(&client.again(&asked, asked.accepted())).contains("bob"), "{mode}");
+        old.answer(&question, json!({"action": "accept", "content": {"name": "bob"}}));
+        assert!(old.response(id).result().contains("bob"), "{mode}");
+    }
+}
+
 fn released(world: &World, daemon: &Daemon, many: usize) {
     let mut witness = daemon.unix();
     eventually("the backend to be told", || {

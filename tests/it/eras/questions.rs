@@ -297,6 +297,28 @@ fn a_call_taken_back_between_two_rounds_takes_its_question_back() {
 }
 
 #[test]
+fn a_modern_backend_that_dies_while_its_client_is_asked_is_answered_for() {
+    let world = World::with(&faulty("f", "rounds", ""));
+    let daemon = world.serve();
+    let mut client = legacy(&daemon, "{}");
+    let id = client.start("tools/call", json!({"name": "f_ask", "arguments": {"rounds": 1}}));
+    let question = client.notice("elicitation/create");
+    nix::sys::signal::kill(
+        nix::unistd::Pid::from_raw(world.child()),
+        nix::sys::signal::Signal::SIGKILL,
+    )
+    .unwrap();
+    world.gone_soon(0);
+    client.answer(&question, json!({"action": "accept", "content": {"name": "bob"}}));
+    // By an error, or by the next child: all that is known is in the state.
+    let answer = client.response(id).json();
+    assert!(answer["error"]["message"].is_string() || text(&answer).contains("bob"), "{answer}");
+    eventually("another child", || {
+        client.call("f_echo", json!({}))["result"].as_object().map(|_| ())
+    });
+}
+
+#[test]
 fn log_messages_come_to_the_request_that_wants_them_and_from_its_level_on() {
     let levels = ["debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"];
     let world = World::with(&faulty("f", "log,slow", ""));

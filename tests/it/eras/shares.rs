@@ -184,6 +184,56 @@ fn apps_are_declared_by_both_sides_and_their_views_come_through() {
 }
 
 #[test]
+fn what_the_gateway_answers_itself_is_of_the_clients_era() {
+    let servers =
+        faulty("f", "plain", "discover: placeholder") + &faulty("off", "exit-at-once", "");
+    let world = World::with(&servers);
+    let daemon = world.serve();
+    let identity = "io.modelcontextprotocol/serverInfo";
+    let mut new = modern(daemon.raw_http("/mcp"));
+    for tool in ["gateway_status", "_f_connect"] {
+        let answer = new.call(tool, json!({}));
+        assert_eq!(answer["result"]["resultType"], "complete", "{answer}");
+        assert!(answer["result"]["_meta"][identity]["name"].is_string(), "{answer}");
+        let answer = daemon.unix().call(tool, json!({}));
+        assert!(answer["result"].get("resultType").is_none(), "{answer}");
+    }
+    // Errors too, and what is not there.
+    refused(&new.call("nobody_tool", json!({})), -32602, "Unknown tool");
+    assert!(new.call("off_tool", json!({}))["error"]["code"].is_i64());
+    let mut answer = modern(daemon.raw_http("/mcp/nobody")).begin("server/discover", json!({}));
+    answer.finish();
+    assert_eq!(answer.status, 404, "{}", answer.body);
+    let read = modern(daemon.raw_http("/mcp")).ask("resources/read", json!({"uri": "no://where"}));
+    refused(&read, -32602, "no://where");
+}
+
+#[test]
+fn a_long_list_comes_in_pages_to_clients_of_both_eras() {
+    for mode in ["pages 25 10", "pages,modern 25 10"] {
+        let world = World::with(&faulty("f", mode, ""));
+        let daemon = world.serve();
+        for path in ["/mcp", "/mcp/f"] {
+            let old = daemon.raw_http(path).opened().tools();
+            let mut client = modern(daemon.raw_http(path));
+            let (mut new, mut params) = (Vec::new(), json!({}));
+            loop {
+                let answer = client.ask("tools/list", params);
+                let tools =
+                    answer["result"]["tools"].as_array().unwrap_or_else(|| panic!("{answer}"));
+                new.extend(tools.iter().map(|tool| tool["name"].as_str().unwrap().to_owned()));
+                match answer["result"]["nextCursor"].as_str() {
+                    Some(cursor) => params = json!({ "cursor": cursor }),
+                    None => break,
+                }
+            }
+            assert_eq!(old, new, "{mode} {path}");
+            assert!(new.len() >= 28, "{mode} {path}: {new:?}");
+        }
+    }
+}
+
+#[test]
 fn many_clients_of_both_eras_at_once_get_their_own_answers() {
     for mode in ["plain", "modern"] {
         let world = World::with(&faulty("f", mode, ""));
