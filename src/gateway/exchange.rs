@@ -65,7 +65,9 @@ impl Order<'_, '_> {
     ) -> era::Bound<'c> {
         let who = self.request.session.principal();
         let name = self.name.unwrap_or(name);
-        era::Bound { principal: who.key(), role: who.role(), instance, method, name }
+        let params = self.request.message.raw_params().unwrap_or("{}");
+        let arguments = member(params, "arguments").map(|span| &params[span]);
+        era::Bound { principal: who.key(), role: who.role(), instance, method, name, arguments }
     }
 
     /// The name or URI that the client gave.

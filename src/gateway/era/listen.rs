@@ -113,6 +113,7 @@ pub(in crate::gateway) async fn listen(request: &Request<'_>) -> Result<Answer, 
         let filter = Filter { id: request.id().to_owned(), lists, tasks };
         session.listens(filter, request.reply.clone());
         tokio::select! {
+            biased;
             () = gateway.ending.cancelled() => {
                 // A server that ends a subscription says so (cancellation, "Behavior
                 // Requirements"), and answers (subscriptions, "Graceful Closure").

@@ -18,6 +18,8 @@ use chacha20poly1305::{
     Key, XChaCha20Poly1305, XNonce,
     aead::{Aead, KeyInit, Payload},
 };
+use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 use crate::{backend::InstanceKey, gateway::error::Failure};
 
@@ -38,12 +40,16 @@ pub(in crate::gateway) struct Bound<'a> {
     pub method: &'a str,
     /// The tool or prompt by its backend's name, or the URI.
     pub name: &'a str,
+    /// The request's `arguments`, as JSON text.
+    pub arguments: Option<&'a str>,
 }
 
 impl Bound<'_> {
     fn bytes(&self) -> Vec<u8> {
         let instance = format!("{:?}", self.instance);
-        let parts = [&self.principal, &self.role, &instance, self.method, self.name];
+        let arguments = self.arguments.map(digest).unwrap_or_default();
+        let parts =
+            [&self.principal, &self.role, &instance, self.method, self.name, arguments.as_str()];
         let mut bytes = Vec::new();
         for part in parts {
             // With its length, so that no two sets of parts look alike.
@@ -52,6 +58,37 @@ impl Bound<'_> {
         }
         bytes
     }
+}
+
+/// A digest of JSON text that is the same however its objects are ordered and spaced.
+fn digest(json: &str) -> String {
+    fn put(value: &Value, hash: &mut Sha256) {
+        match value {
+            Value::Object(object) => {
+                let mut all: Vec<(&String, &Value)> = object.iter().collect();
+                all.sort_unstable_by_key(|(key, _)| *key);
+                hash.update(format!("{{{}", all.len()));
+                for (key, value) in all {
+                    put(&Value::from(key.as_str()), hash);
+                    put(value, hash);
+                }
+            }
+            Value::Array(items) => {
+                hash.update(format!("[{}", items.len()));
+                items.iter().for_each(|item| put(item, hash));
+            }
+            plain => {
+                let text = plain.to_string();
+                hash.update(format!("{}:{text}", text.len()));
+            }
+        }
+    }
+    let mut hash = Sha256::new();
+    match serde_json::from_str(json) {
+        Ok(value) => put(&value, &mut hash),
+        Err(_) => hash.update(json),
+    }
+    URL_SAFE_NO_PAD.encode(hash.finalize())
 }
 
 /// What a state stands for.
@@ -253,7 +290,8 @@ mod tests {
 
     fn bound(instance: &InstanceKey) -> Bound<'_> {
         let (principal, role) = ("uid:1".to_owned(), "all".to_owned());
-        Bound { principal, role, instance, method: "tools/call", name: "t" }
+        let arguments = Some(r#"{"a":1,"b":[{"x":1,"y":2}]}"#);
+        Bound { principal, role, instance, method: "tools/call", name: "t", arguments }
     }
 
     fn quoted(text: &str) -> String {
@@ -288,6 +326,9 @@ mod tests {
             bound(&InstanceKey { speak: Speak::Legacy, ..own.clone() }),
             Bound { method: "prompts/get", ..bound(&own) },
             Bound { name: "t2", ..bound(&own) },
+            Bound { arguments: None, ..bound(&own) },
+            Bound { arguments: Some("{}"), ..bound(&own) },
+            Bound { arguments: Some(r#"{"a":1,"b":[{"x":1,"y":3}]}"#), ..bound(&own) },
             Bound { principal: "uid:".into(), role: "1all".into(), ..bound(&own) },
         ] {
             assert!(states.open(&foreign, &quoted(&state)).is_err(), "{foreign:?}");
@@ -306,7 +347,8 @@ mod tests {
         }
         let other = States::new(Keys::random());
         assert!(other.open(&bound(&own), &quoted(&state)).is_err(), "another gateway's");
-        states.open(&bound(&own), &quoted(&state)).unwrap();
+        let same = Some(r#"{ "b":[{"y":2,"x":1}], "a":1 }"#);
+        states.open(&Bound { arguments: same, ..bound(&own) }, &quoted(&state)).unwrap();
     }
 
     #[test]
