@@ -240,6 +240,27 @@ fn a_question_that_comes_while_the_call_is_parked_is_asked_at_the_retry() {
 }
 
 #[test]
+fn a_parked_calls_next_question_is_not_put_to_whoever_else_has_a_call_in_flight() {
+    let world = World::with(&faulty("f", "impatient,slow", "share: all"));
+    let daemon = world.serve();
+    let mut client = modern(daemon.raw_http("/mcp"));
+    let first = client.asked_by("f_late", json!({"ms": 300}));
+    assert_eq!(first.messages(), ["one"]);
+    // Over either era's door; it asks nothing and is asked nothing.
+    let mut old = daemon.raw_unix("{}");
+    old.initialize(json!({"elicitation": {}}));
+    let id = old.start("tools/call", json!({"name": "f_sleep", "arguments": {"ms": 900}}));
+    let answer = old.response(id);
+    let heard = old.kept();
+    assert!(heard.iter().all(|one| !one.0.contains("elicitation/create")), "{heard:?}");
+    assert!(answer.result().contains("slept"));
+    let first = client.asked_by("f_late", json!({"ms": 300}));
+    let answer = modern(daemon.raw_unix("{}")).call("f_sleep", json!({"ms": 900}));
+    assert!(answer.to_string().contains("slept"), "{answer}");
+    client.again(&first, first.accepted());
+}
+
+#[test]
 fn a_retry_taken_back_ends_its_call() {
     let world = World::with(&faulty("f", "tasks", TRACE));
     let daemon = world.serve();
@@ -274,6 +295,21 @@ fn who_thinks_for_longer_than_a_call_may_take_is_waited_for() {
         old.answer(&question, json!({"action": "accept", "content": {"name": "bob"}}));
         assert!(old.response(id).result().contains("bob"), "{mode}");
     }
+}
+
+#[test]
+fn a_legacy_client_that_thinks_takes_no_place_at_a_modern_backend() {
+    let world =
+        World::with(&faulty("f", "rounds", "limits: {calls: 1}, timeouts: {start: 3s, call: 3s}"));
+    let daemon = world.serve();
+    let mut old = daemon.raw_unix("{}");
+    old.initialize(json!({"elicitation": {}}));
+    let id = old.start("tools/call", json!({"name": "f_ask", "arguments": {"rounds": 1}}));
+    let question = old.notice("elicitation/create");
+    // The backend has answered; it works on nothing.
+    assert_eq!(modern(daemon.raw_http("/mcp")).text("f_echo", json!({"text": "x"})), "x");
+    old.answer(&question, json!({"action": "accept", "content": {"name": "bob"}}));
+    assert!(old.response(id).result().contains("bob"));
 }
 
 fn released(world: &World, daemon: &Daemon, many: usize) {
@@ -396,6 +432,11 @@ fn calls_of_one_connection_that_are_asked_at_once_all_come_to_their_end() {
     asked_at_once("limits: {calls: 4}", Duration::ZERO);
 }
 
+#[test]
+fn calls_of_one_connection_that_are_asked_at_once_may_be_thought_about() {
+    asked_at_once("timeouts: {call: 500ms}", Duration::from_millis(1200));
+}
+
 /// Four calls of one connection are asked at once, and answered after some thought.
 fn asked_at_once(keys: &str, thought: Duration) {
     let world = World::with(&faulty("f", "elicit", keys));
@@ -426,4 +467,29 @@ fn asked_at_once(keys: &str, thought: Duration) {
         }
     }
     assert_eq!(done, 4);
+}
+
+#[test]
+fn calls_of_one_connection_that_are_asked_at_once_and_left_take_nobodys_place() {
+    let world = World::with(&faulty("f", "elicit,slow", "limits: {calls: 4}"));
+    let daemon = world.serve();
+    let mut client = modern(daemon.raw_unix("{}"));
+    client.text("f_echo", json!({}));
+    let ask = json!({"name": "f_ask", "arguments": {}});
+    for _ in 0..4 {
+        client.start("tools/call", ask.clone());
+    }
+    client.client.wait("a question", |message| message.0.contains("input_required"));
+    // All places are free for another.
+    let mut other = daemon.unix();
+    let mut sleeping: Vec<u64> = Vec::new();
+    for _ in 0..4 {
+        sleeping.push(other.start_call("f_sleep", json!({"ms": 120_000, "every": 20})));
+    }
+    for id in sleeping {
+        other.wait("progress", |message| {
+            message.0.contains(&format!("\"progressToken\":{id},"))
+                && message.0.contains("\"total\"")
+        });
+    }
 }

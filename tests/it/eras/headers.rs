@@ -218,6 +218,27 @@ fn repeated_arguments_are_what_the_body_says() {
 }
 
 #[test]
+fn a_field_that_the_tool_does_not_know_is_ignored_whatever_it_holds() {
+    let world = world();
+    let daemon = world.serve();
+    for value in ["=?base64?*?=", "=?base64?/w==?=", "n\u{e9}"] {
+        let fields = [("Mcp-Param-Region", "eu"), ("Mcp-Param-Unknown", value)];
+        works(&place(&daemon, "/mcp", &fields, &json!({"region": "eu"})), value);
+    }
+}
+
+#[test]
+fn arguments_are_compared_at_the_first_call_that_nobody_listed_before() {
+    for path in ["/mcp", "/mcp/f"] {
+        let world = world();
+        let daemon = world.serve();
+        let answer = place(&daemon, path, &[("Mcp-Param-Region", "us")], &json!({"region": "eu"}));
+        fails(&answer, 400, -32020, path);
+        assert!(!world.read("trace").contains("\"place\""), "{path}");
+    }
+}
+
+#[test]
 fn what_a_request_lacks_is_told_by_code_and_status() {
     let world = world();
     let daemon = world.serve();
@@ -365,6 +386,63 @@ fn a_session_of_the_other_era_is_none_of_a_requests_business() {
     let answer = post(&daemon, "/mcp", &[], id_taken);
     assert_eq!(answer.status, 200, "{}", answer.body);
     assert_eq!(read(&answer)["result"]["protocolVersion"], "2025-11-25", "{}", answer.body);
+}
+
+#[test]
+fn what_two_readers_may_read_in_two_ways_is_refused() {
+    let world = world();
+    let daemon = world.serve();
+    let meta = format!(
+        r#""_meta":{{"{OURS}protocolVersion":"{MODERN}","{OURS}clientCapabilities":{{}}}}"#
+    );
+    for rest in [
+        r#""name":"f_place","arguments":{"region":"eu","region":"us"}"#,
+        r#""name":"f_place","arguments":{"region":"us","region":"eu"}"#,
+        r#""name":"f_place","arguments":{"region":"eu"},"arguments":{"region":"us"}"#,
+        r#""name":"f_place","name":"f_echo","arguments":{"region":"eu"}"#,
+    ] {
+        let body = format!(
+            r#"{{"jsonrpc":"2.0","id":"same","method":"tools/call","params":{{{rest},{meta}}}}}"#
+        );
+        for region in ["eu", "us"] {
+            for name in ["f_place", "f_echo"] {
+                let fields = [
+                    VERSION,
+                    ("Mcp-Method", "tools/call"),
+                    ("Mcp-Name", name),
+                    ("Mcp-Param-Region", region),
+                ];
+                let answer = post(&daemon, "/mcp", &fields, &body);
+                assert!(
+                    !answer.body.contains("\"result\""),
+                    "{rest} as {name} in {region}: {}",
+                    answer.body
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn a_batch_is_no_way_round_the_header() {
+    let world = world();
+    let daemon = world.serve();
+    let call = body("tools/call", json!({"name": "f_echo", "arguments": {"text": "sly"}}));
+    let batch = format!("[{call}]");
+    let answer = post(&daemon, "/mcp", &[VERSION, ("Mcp-Method", "tools/list")], &batch);
+    assert_eq!(answer.status, 400, "{}", answer.body);
+    // In a session of the one revision that has batches.
+    let opening = r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-03-26","capabilities":{},"clientInfo":{"name":"x","version":"1"}}}"#;
+    let opened = post(&daemon, "/mcp", &[], opening);
+    let session = opened.header("mcp-session-id").unwrap().to_owned();
+    for fields in [
+        vec![("Mcp-Session-Id", session.as_str()), ("MCP-Protocol-Version", "2025-03-26")],
+        vec![("Mcp-Session-Id", session.as_str()), VERSION, ("Mcp-Method", "tools/list")],
+    ] {
+        let answer = post(&daemon, "/mcp", &fields, &batch);
+        assert!(!answer.body.contains("\"result\""), "{fields:?}: {}", answer.body);
+    }
+    assert!(!world.read("trace").contains("sly"));
 }
 
 #[test]

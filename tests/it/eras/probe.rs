@@ -80,6 +80,27 @@ fn era(daemon: &Daemon, path: &str) -> [String; 2] {
 }
 
 #[test]
+fn who_speaks_both_serves_the_aggregate_in_the_modern_era_and_its_own_clients_in_theirs() {
+    let world = World::with(&faulty("f", "pinned", TRACE));
+    let daemon = world.serve();
+    assert_eq!(era(&daemon, "/mcp"), ["modern", "modern"]);
+    assert_eq!(traced(&world, "initialize"), 0);
+    assert_eq!(world.children().len(), 1);
+    assert_eq!(era(&daemon, "/mcp/f"), ["legacy", "modern"]);
+    // One child for each era, and no more.
+    assert_eq!(world.children().len(), 2);
+    assert_eq!(traced(&world, "initialize"), 1);
+    assert_eq!(era(&daemon, "/mcp/f"), ["legacy", "modern"]);
+    assert_eq!(era(&daemon, "/mcp"), ["modern", "modern"]);
+    assert_eq!((world.children().len(), traced(&world, "initialize")), (2, 1));
+    // Each child saw the messages of one era alone.
+    let trace = world.read("trace");
+    let enveloped = trace.lines().filter(|line| line.contains("clientCapabilities"));
+    assert!(enveloped.clone().count() > 0);
+    assert!(enveloped.clone().all(|line| !line.contains("\"initialize\"")), "{trace}");
+}
+
+#[test]
 fn the_reference_backend_of_both_eras_serves_each_client_as_it_is() {
     let world = World::with(&reference("r", "dual", ""));
     let daemon = world.serve();

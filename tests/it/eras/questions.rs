@@ -523,3 +523,35 @@ fn a_question_between_two_clients_calls_goes_to_none_of_the_others() {
         assert!(thread.join().unwrap().contains("bob"));
     }
 }
+
+/// A legacy backend's page, as a modern client is asked to visit it.
+fn page(daemon: &Daemon, path: &str) -> (Modern<Http>, Asked) {
+    let tool = if path == "/mcp" { "f_ask_url" } else { "ask_url" };
+    let mut client = modern(daemon.raw_http(path));
+    let asked = client.asked_by(tool, json!({}));
+    let question = asked.inputs.values().next().unwrap();
+    assert_eq!(question["params"]["url"], "https://example.com/consent", "{question}");
+    (client, asked)
+}
+
+#[test]
+fn a_legacy_backends_page_is_a_modern_clients_question_without_a_name() {
+    let world = World::with(&faulty("f", "elicit", ""));
+    let daemon = world.serve();
+    for path in ["/mcp", "/mcp/f"] {
+        let (_, asked) = page(&daemon, path);
+        let question = asked.inputs.values().next().unwrap();
+        assert_eq!(question["params"].get("elicitationId"), None, "{question}");
+    }
+}
+
+#[test]
+fn the_end_of_a_page_is_told_to_no_modern_client() {
+    let world = World::with(&faulty("f", "elicit", ""));
+    let daemon = world.serve();
+    for path in ["/mcp", "/mcp/f"] {
+        let (mut client, asked) = page(&daemon, path);
+        let all = client.all("tools/call", asked.retry(asked.accepted()));
+        assert_eq!(all.len(), 1, "{all:?}");
+    }
+}

@@ -91,6 +91,20 @@ fn an_instance_of_a_session_is_asked_nothing_of_another_connection() {
 }
 
 #[test]
+fn what_an_error_proposes_helps_clients_without_sessions_too() {
+    // Two calls of two requests are asked at once: `share: session`, says the error elsewhere.
+    let world = World::with(&faulty("f", "elicit,slow", "share: session"));
+    let daemon = world.serve();
+    let sleep = json!({"name": "f_sleep", "arguments": {"ms": 20_000, "every": 20}, "_meta": {"progressToken": "p"}});
+    let mut other = modern(daemon.raw_http("/mcp"));
+    let mut stream = other.begin("tools/call", sleep);
+    stream.event().unwrap();
+    let answer = modern(daemon.raw_http("/mcp")).call("f_ask", json!({}));
+    let asked = answer["result"]["resultType"] == "input_required";
+    assert!(asked || !answer.to_string().contains("set `share: session`"), "{answer}");
+}
+
+#[test]
 fn a_state_of_a_shared_backend_is_told_from_its_own_words() {
     let world = World::with(&faulty("f", "rounds", &format!("share: all, {TRACE}")));
     let daemon = world.serve();

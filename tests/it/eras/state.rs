@@ -255,6 +255,20 @@ fn a_state_ends_with_the_gateway_that_gave_it() {
 }
 
 #[test]
+fn a_used_state_is_used_after_a_restart_too() {
+    let world = lasting();
+    let mut daemon = world.serve();
+    let asked = client(&daemon).asked_by("m_ask", json!({"rounds": 1}));
+    assert!(text(&client(&daemon).again(&asked, asked.accepted())).contains("bob"));
+    daemon.running.signal(Signal::SIGTERM);
+    assert!(daemon.running.ended().success());
+    drop(daemon);
+    let daemon = world.serve();
+    let answer = client(&daemon).again(&asked, asked.accepted());
+    refused(&answer, -32602, "requestState is refused");
+}
+
+#[test]
 fn a_parked_call_ends_with_its_backend() {
     let world = World::with(&faulty("l", "elicit", ""));
     let daemon = world.serve();
