@@ -42,6 +42,8 @@ struct Open {
 
 /// Tasks whose session and token are kept; the oldest is forgotten first.
 const TASKS: usize = 1000;
+/// What a call that waits for its client keeps of its progress, in bytes.
+const WAITING: usize = 64 << 10;
 /// With a longer id and token none is kept.
 const LONGEST: usize = 4096;
 
@@ -135,17 +137,12 @@ impl Pending {
         self.calls.values().rev().filter(|open| open.call.session != 0)
     }
 
-    /// The call that a question is most likely about, of those that may be asked: the oldest that
+    /// The call that a question is most likely about, of those that may be asked: the newest that
     /// was not asked yet, else the newest that does not wait for its client, else the newest.
     fn askable(&self, of: impl Fn(&Call) -> bool) -> Option<&Call> {
-        let mut found: Option<&Open> = None;
-        for open in self.newest().filter(|open| open.call.may_ask && of(&open.call)) {
-            let better = |known: &Open| !open.asked || (known.parked && !open.parked);
-            if found.is_none_or(better) {
-                found = Some(open);
-            }
-        }
-        found.map(|open| &open.call)
+        let calls = || self.newest().filter(|open| open.call.may_ask && of(&open.call));
+        let found = calls().find(|open| !open.asked).or_else(|| calls().find(|open| !open.parked));
+        found.or_else(|| calls().next()).map(|open| &open.call)
     }
 
     /// A question goes to this session.
@@ -172,7 +169,8 @@ impl Pending {
             .and_then(|id: u64| self.calls.get(&id));
         let found = open.and_then(|open| Some((open, &open.call, open.call.token.as_ref()?)));
         let Some((open, call, token)) = found else { return false };
-        if open.parked {
+        if open.parked && call.reply.waiting() + message.bytes().len() > WAITING {
+            // Nobody may ever come for it.
             return true;
         }
         let _ = call.reply.notify(message.edit().progress_of(token.as_str()).finish());
@@ -401,10 +399,10 @@ mod tests {
                 receiver
             })
             .collect();
-        assert_eq!(pending.only_session(), Some(7), "the oldest that was not asked");
-        pending.ask(7);
-        assert_eq!(pending.only_session(), Some(8));
+        assert_eq!(pending.only_session(), Some(8), "the newest");
         pending.ask(8);
+        assert_eq!(pending.only_session(), Some(7), "the newest that was not asked");
+        pending.ask(7);
         assert_eq!(pending.only_session(), Some(8), "the newest where all were");
         pending.park(2);
         assert_eq!(pending.only_session(), Some(7), "the other one waits for its client");

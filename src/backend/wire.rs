@@ -210,7 +210,8 @@ impl Link {
         self.pending().newest_of(session)
     }
 
-    /// The session that every call in flight belongs to, if it is one and the same.
+    /// The session that a question is for, if all calls in flight are of one client; calls that
+    /// wait for others of its principal do not count.
     pub fn only_session(&self) -> Option<u64> {
         self.pending().only_session()
     }

@@ -5,7 +5,7 @@ pub mod logging;
 mod signals;
 
 use std::{
-    env,
+    env, io,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
     sync::Arc,
@@ -164,10 +164,10 @@ impl Daemon {
 fn state_keys() -> anyhow::Result<Keys> {
     let folder = env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
     let file = folder.map(|folder| folder.join("request-state.key"));
-    match file.filter(|file| file.exists()) {
-        Some(file) => Keys::read(&file)
-            .with_context(|| format!("the credential {} is no key", file.display())),
-        None => Ok(Keys::random()),
+    let Some(file) = file else { return Ok(Keys::random()) };
+    match Keys::read(&file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Keys::random()),
+        keys => keys.with_context(|| format!("the credential {} is no key", file.display())),
     }
 }
 

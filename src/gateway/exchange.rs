@@ -26,7 +26,7 @@ use crate::{
 /// How often a call looks whether its client is still thinking.
 const THINKING: Duration = Duration::from_secs(1);
 
-/// How long a backend that missed a call's deadline may take for a ping.
+/// How long a backend that missed a call's deadline may take for a question that all know.
 const DOUBT: Duration = Duration::from_secs(5);
 
 /// How a request ended that was answered.

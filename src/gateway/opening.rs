@@ -1,4 +1,5 @@
-//! `initialize`: what the client says of itself, what it hears, what backends hear.
+//! What clients say of themselves, in `initialize` or in a request of the modern era; what they
+//! and backends hear.
 
 use std::{
     sync::{Arc, OnceLock},

@@ -51,7 +51,7 @@ impl Subscriptions {
     /// Whether one more is taken.
     pub(super) fn may_add(&self, server: &Arc<str>, uri: &str) -> Result<(), Failure> {
         if uri.len() > URI_BYTES {
-            let text = format!("resources/subscribe: `uri` has over {URI_BYTES} bytes");
+            let text = format!("a subscription's `uri` has over {URI_BYTES} bytes");
             return Err(Failure::InvalidParams(text));
         }
         let state = self.state();
@@ -60,7 +60,7 @@ impl Subscriptions {
         }
         let again = state.held.contains_key(&(Arc::clone(server), uri.to_owned()));
         if state.held.len() >= MOST && !again {
-            let text = format!("resources/subscribe: this session has {MOST} subscriptions");
+            let text = format!("this session has {MOST} subscriptions");
             return Err(Failure::InvalidParams(text));
         }
         Ok(())

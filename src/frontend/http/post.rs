@@ -1,7 +1,7 @@
 //! `POST`: a message comes in, and what belongs to it goes out.
 //!
-//! An answer that comes at once is plain JSON. Else it becomes an event stream, which the client
-//! can leave and take up again: a client that disconnects has not cancelled anything.
+//! In the legacy era an answer that comes at once is plain JSON. Else it becomes an event stream,
+//! which the client can leave and take up again: one that disconnects has not cancelled anything.
 
 use std::sync::Arc;
 

@@ -7,7 +7,6 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use tokio::task::JoinHandle;
-use tokio_util::task::TaskTracker;
 
 use crate::{
     gateway::{
@@ -77,6 +76,9 @@ pub(in crate::gateway) async fn listen(request: &Request<'_>) -> Result<Answer, 
     let invalid = |why: &str| Failure::InvalidParams(format!("{}: {why}", method::LISTEN));
     let params: Params = request.message.params().map_err(|error| invalid(&error.to_string()))?;
     let wanted = params.notifications.ok_or_else(|| invalid("`notifications` is missing"))?;
+    if wanted.resource_subscriptions.len().max(wanted.task_ids.len()) > MOST {
+        return Err(invalid(&format!("more than {MOST} resources or tasks")));
+    }
     let mut honoured = Map::new();
     let mut lists = Vec::new();
     for (key, kind, wants) in [
@@ -89,7 +91,7 @@ pub(in crate::gateway) async fn listen(request: &Request<'_>) -> Result<Answer, 
             lists.push(kind.changed());
         }
     }
-    let resources = subscribe(request, wanted.resource_subscriptions).await?;
+    let resources = subscribe(request, wanted.resource_subscriptions).await;
     if !resources.is_empty() {
         honoured.insert("resourceSubscriptions".to_owned(), resources.into());
     }
@@ -133,12 +135,8 @@ pub(in crate::gateway) async fn listen(request: &Request<'_>) -> Result<Answer, 
 
 /// Those of the resources that can be subscribed to, all at once: one backend that takes its time
 /// must not keep the rest from being told.
-async fn subscribe(request: &Request<'_>, uris: Vec<String>) -> Result<Vec<String>, Failure> {
+async fn subscribe(request: &Request<'_>, uris: Vec<String>) -> Vec<String> {
     let session = request.session;
-    if uris.len() > MOST {
-        let text = format!("{}: more than {MOST} resources", method::LISTEN);
-        return Err(Failure::InvalidParams(text));
-    }
     let mut asked = Vec::new();
     for uri in uris {
         let Ok(permit) = call::permit_for_resource(request, &uri).await else { continue };
@@ -154,7 +152,7 @@ async fn subscribe(request: &Request<'_>, uris: Vec<String>) -> Result<Vec<Strin
                 }
             }
         };
-        asked.push((uri, Task(session_tracker(request).spawn(work))));
+        asked.push((uri, Task(request.session.gateway().tracker.spawn(work))));
     }
     let until = tokio::time::Instant::now() + AGREEING;
     let mut done = Vec::new();
@@ -163,11 +161,7 @@ async fn subscribe(request: &Request<'_>, uris: Vec<String>) -> Result<Vec<Strin
             done.push(uri);
         }
     }
-    Ok(done)
-}
-
-fn session_tracker<'a>(request: &Request<'a>) -> &'a TaskTracker {
-    &request.session.gateway().tracker
+    done
 }
 
 /// Work that ends with who waits for it.
@@ -183,7 +177,7 @@ impl Drop for Task {
 async fn hear_tasks(session: &Arc<Session>, ids: Vec<String>) -> (Vec<String>, Vec<Hearing>) {
     let (mut heard, mut hearings) = (Vec::new(), Vec::new());
     let until = tokio::time::Instant::now() + AGREEING;
-    for id in ids.into_iter().take(MOST) {
+    for id in ids {
         let hearing = session.gateway().hear_task(session, &id);
         if let Ok(Some(hearing)) = tokio::time::timeout_at(until, hearing).await {
             heard.push(id);

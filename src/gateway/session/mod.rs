@@ -130,7 +130,7 @@ impl Session {
         }
     }
 
-    /// 128 random bits as hex.
+    /// 128 random bits as hex; of a request that came alone, a number.
     pub fn id(&self) -> &str {
         &self.id
     }
