@@ -53,6 +53,8 @@ class Function:
         self._members: dict[str, Member] = {}
         self._kinds: dict[str, Any] = {}
         self._extra: tuple[str, Codec] | None = None
+        # Defaults that Python would not fill in right by itself: those in a `pydantic.Field`.
+        self._fill: dict[str, Any] = {}
         for parameter in self._signature.parameters.values():
             self._add(parameter, hints.get(parameter.name, parameter.annotation), compiler, doc)
         self.description = description or mark.get("given") or doc.text or self.name
@@ -84,6 +86,8 @@ class Function:
             raise Unsupported(f"parameter {name}: {error}") from None
         if notes:
             codec = Constrained(codec, notes)
+            if default is not MISSING:
+                self._fill[name] = default
         described = doc.parameters.get(name)
         if parameter.kind is inspect.Parameter.VAR_KEYWORD:
             self._extra = (name, codec)
@@ -107,6 +111,8 @@ class Function:
                     problems.append(str(error))
             elif member.required:
                 problems.append(f"{name}: is missing")
+            elif name in self._fill:
+                values[name] = self._fill[name]
         extra = self._bind_extra(arguments, problems)
         if problems:
             raise InvalidArguments(problems)
@@ -149,8 +155,8 @@ class Function:
         return positional, keywords
 
     def _default(self, name: str) -> list[Any]:
-        default, _ = _given_default(self._signature.parameters[name].default)
-        return [] if default is MISSING else [default]
+        default = self._signature.parameters[name].default
+        return [] if default is inspect.Parameter.empty else [default]
 
     # ---- its result ----
 
