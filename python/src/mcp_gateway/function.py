@@ -180,7 +180,7 @@ class Function:
         if self.returns is None or isinstance(value, Content):
             return {"content": _blocks(value, budget)}
         data = self.returns.dump(value, "", budget)
-        structured = {"result": data} if self._wrapped else data
+        structured = {"result": data} if self.is_wrapped else data
         text = data if isinstance(data, str) else _json(data)
         return {"content": [{"type": "text", "text": text}], "structuredContent": structured}
 
@@ -196,13 +196,13 @@ class Function:
             definition["title"] = mark["title"]
         definition["description"] = self.description
         definition["inputSchema"] = refs.finish(schema)
-        self._wrapped = False
+        self.is_wrapped = False
         if self.returns is not None:
             refs = Refs(output=True)
             output = self.returns.schema(refs)
             # Before 2026-07-28 a result had to be an object, so others are put into one.
-            self._wrapped = output.get("type") != "object"
-            if self._wrapped:
+            self.is_wrapped = output.get("type") != "object"
+            if self.is_wrapped:
                 described = {"description": doc.returns} if doc.returns else {}
                 output = {
                     "type": "object",

@@ -7,6 +7,7 @@ which hint leads to which codec; that is ``hints``.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -83,9 +84,22 @@ class Refs:
             self._names[key] = unique
         return self._names[key]
 
-    def adopt(self, defs: dict[str, Json]) -> None:
-        """Takes over definitions that another library made; the same name means the same."""
+    def adopt(self, schema: Json) -> Json:
+        """A schema that another library made, its definitions taken over into ours."""
+        for name in list(schema.get("$defs", {})):
+            unique = name
+            while self.defs.get(unique, schema["$defs"][name]) != schema["$defs"][name]:
+                unique += "_"
+            if unique != name:  # two classes of one name
+                text = json.dumps(schema).replace(f'"#/$defs/{name}"', f'"#/$defs/{unique}"')
+                schema = json.loads(text)
+                schema["$defs"][unique] = schema["$defs"].pop(name)
+        defs = schema.pop("$defs", {})
         self.defs.update(defs)
+        # The root of a schema must say `type: object` itself.
+        if set(schema) == {"$ref"} and not self._open:
+            return dict(defs[schema["$ref"].removeprefix("#/$defs/")])
+        return schema
 
     def finish(self, schema: Json) -> Json:
         return {**schema, "$defs": self.defs} if self.defs else schema

@@ -6,6 +6,7 @@ schema does not depend on what else is installed.
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 from .codec import Budget, Codec, Invalid, Json, Refs, Unsupported, inside
@@ -36,8 +37,8 @@ class Model(Codec):
             self._schemas = [self._make(output) for output in (False, True)]
         except pydantic.errors.PydanticInvalidForJsonSchema as error:
             raise Unsupported(str(error)) from None
-        kind = self._schemas[0].get("type")
-        if kind != "object":
+        kind = self._schemas[0]
+        if kind.get("type") != "object" and "$ref" not in kind:
             self.expected = getattr(hint, "__name__", None) or str(hint)
 
     def _make(self, output: bool) -> Json:
@@ -45,9 +46,7 @@ class Model(Codec):
         return dict(self._adapter.json_schema(mode=mode, ref_template="#/$defs/{model}"))
 
     def schema(self, refs: Refs) -> Json:
-        schema = dict(self._schemas[refs.output])
-        refs.adopt(schema.pop("$defs", {}))
-        return schema
+        return refs.adopt(copy.deepcopy(self._schemas[refs.output]))
 
     def load(self, value: Any, at: str) -> Any:
         try:
