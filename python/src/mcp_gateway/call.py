@@ -143,12 +143,15 @@ class Call:
             self.finish_text(str(error))
             return
         required = getattr(error, "required", None)
-        if required is not None and self.origin.modern:
-            data = {"requiredCapabilities": required}
-            self.finish_error(RpcError(NO_CAPABILITY, f"{self._who}: {error}", data))
+        if required is not None:  # the client's lack, and no fault of the plugin's
+            text = f"{self._who}: {error}"
+            if self.origin.modern:
+                data = {"requiredCapabilities": required}
+                self.finish_error(RpcError(NO_CAPABILITY, text, data))
+            else:
+                self.finish_text(text)
             return
-        if required is None:
-            traceback.print_exception(type(error), error, error.__traceback__)
+        traceback.print_exception(type(error), error, error.__traceback__)
         if isinstance(error, SystemExit):
             self.finish_text(f"{self._who} called sys.exit({error.code!r})")
             return

@@ -58,7 +58,8 @@ class ToolSet:
             if other is not None and not replace:
                 return other
             self._functions[function.name] = function
-            listeners = list(self._listeners)
+            # What is still being loaded nobody has seen, so it is no change.
+            listeners = list(self._listeners) if self._ready else []
         for listener in listeners:
             listener()
         return None

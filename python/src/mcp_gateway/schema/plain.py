@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from .codec import Budget, Invalid, inside
-from .scalars import BY_TYPE, DecimalNumber, Integer, Number
+from .scalars import BY_TYPE, Integer, Number
 
 _DEEPEST = 200
 
@@ -41,19 +41,17 @@ def plain(value: Any, at: str, budget: Budget, depth: int = 0) -> Any:
         return plain(dump(mode="json"), at, budget, depth + 1)
     if isinstance(value, tuple) and hasattr(value, "_asdict"):
         return _mapping(value._asdict(), at, budget, depth)
-    for kind in type(value).__mro__:
-        codec = BY_TYPE.get(kind)
-        if codec is not None and kind is not object and not isinstance(codec, DecimalNumber):
-            return codec.dump(value, at, budget)
-    if type(value) in BY_TYPE:
-        return BY_TYPE[type(value)].dump(value, at, budget)
+    for kind in type(value).__mro__[:-1]:  # the last is `object`, which says nothing
+        if kind in BY_TYPE:
+            return BY_TYPE[kind].dump(value, at, budget)
     if isinstance(value, Iterable):
         items = []
         for i, item in enumerate(value):
             budget.spend(2)
             items.append(plain(item, inside(at, i), budget, depth + 1))
         return sorted(items, key=repr) if isinstance(value, (set, frozenset)) else items
-    raise Invalid(at, f"a {type(value).__name__} has no form in JSON; return a dict or a dataclass")
+    kind_name = type(value).__name__
+    raise Invalid(at, f"a {kind_name} has no form in JSON; return a dict or a dataclass")
 
 
 def _mapping(value: Mapping[Any, Any], at: str, budget: Budget, depth: int) -> Any:
