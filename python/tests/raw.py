@@ -75,7 +75,7 @@ class Raw:
         self.send({"jsonrpc": "2.0", "id": self._ids, "method": method, "params": params})
         return self._ids
 
-    def answer(self, id: Any) -> Any:  # noqa: A002
+    def answer(self, id: Any) -> Any:
         """The answer to a request; other messages are kept for ``others``."""
         for message in self._seen:
             if message.get("id") == id and "method" not in message:

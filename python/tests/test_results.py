@@ -271,7 +271,7 @@ def test_two_models_of_one_name_keep_apart() -> None:
     def make(kind: Any) -> Any:
         class Item(pydantic.BaseModel):
             v: kind
-            inner: list[Item] = []  # noqa: F821
+            inner: list[Item] = []
 
         Item.model_rebuild(_types_namespace={"Item": Item, "kind": kind})
         return Item

@@ -38,7 +38,7 @@ class _Data(Content):
         *,
         path: str | Path | None = None,
         mime_type: str | None = None,
-        format: str | None = None,  # noqa: A002 (FastMCP's name for it)
+        format: str | None = None,
     ) -> None:
         if isinstance(data, (str, Path)):
             # The first argument may be a path, as in FastMCP.
@@ -101,7 +101,7 @@ class File(_Data):
         path: str | Path | None = None,
         name: str | None = None,
         mime_type: str | None = None,
-        format: str | None = None,  # noqa: A002
+        format: str | None = None,
         link: bool = False,
     ) -> None:
         super().__init__(data, path=path, mime_type=mime_type, format=format)

@@ -34,7 +34,9 @@ class Function:
         plugin: str = "",
         name: str | None = None,
         description: str | None = None,
+        names: dict[str, Any] | None = None,
     ) -> None:
+        """``names`` are those that hints may use besides the globals of the function's module."""
         mark = getattr(call, marks.MARK, None) or {}
         self.call = call
         self.plugin = plugin or getattr(call, "__module__", None) or "python"
@@ -47,7 +49,7 @@ class Function:
         self.is_async = inspect.iscoroutinefunction(plain)
         doc = parse(_doc(call))
         self._signature = _signature(call)
-        hints = _hints(plain)
+        hints = _hints(plain, names)
         compiler = Compiler()
         self.context: str | None = None
         self._members: dict[str, Member] = {}
@@ -254,10 +256,10 @@ def _signature(call: Callable[..., Any]) -> inspect.Signature:
         raise Unsupported("its parameters cannot be found out; wrap it in a def") from None
 
 
-def _hints(plain: Any) -> dict[str, Any]:
+def _hints(plain: Any, names: dict[str, Any] | None) -> dict[str, Any]:
     target = vars(plain).get("__init__", plain) if isinstance(plain, type) else plain
     try:
-        return resolve(target)
+        return resolve(target, names)
     except NameError as error:
         raise Unsupported(f"a type hint cannot be read: {error}") from None
     except TypeError:  # a built-in: it has none

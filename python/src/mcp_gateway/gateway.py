@@ -27,7 +27,7 @@ from .function import Function
 from .loading import Loader, Source
 from .runner import Runner
 from .toolset import ToolSet
-from .wire import keep_for_protocol
+from .wire import hold_back_stdout, keep_for_protocol
 
 __all__ = ["GatewayError", "MCPGateway"]
 
@@ -52,6 +52,7 @@ class MCPGateway:
     ) -> None:
         """``backend`` holds further keys of the config entry that stands for the functions, such
         as ``{"timeouts": {"call": "10m"}}``."""
+        hold_back_stdout()
         self._config = config or GatewayConfig()
         self._name = name
         self._backend = dict(backend or {})
@@ -85,7 +86,11 @@ class MCPGateway:
         description: str | None = None,
     ) -> None:
         """Makes a function a tool. A name that is taken already goes to this one."""
-        function = Function(fn, plugin=_module(fn), name=name, description=description)
+        # Hints that are strings may name what was imported where this is called, as inside `main`.
+        names = dict(sys._getframe(1).f_locals)
+        function = Function(
+            fn, plugin=_module(fn), name=name, description=description, names=names
+        )
         self._tools.add(function, replace=True)
 
     def add_server(
@@ -130,6 +135,7 @@ class MCPGateway:
         """
         if self._url is not None and self._url.done():
             self._url = None
+        sys.stdout.flush()
         url = self._address()
         try:
             with self._opened() as path:

@@ -58,7 +58,7 @@ def encode(message: Any) -> bytes:
     return text.encode() + b"\n"
 
 
-def request(id: Id, method: str, params: Params | None) -> bytes:  # noqa: A002
+def request(id: Id, method: str, params: Params | None) -> bytes:
     message: Params = {"jsonrpc": "2.0", "id": id, "method": method}
     if params is not None:
         message["params"] = params
@@ -69,11 +69,11 @@ def notification(method: str, params: Params) -> bytes:
     return encode({"jsonrpc": "2.0", "method": method, "params": params})
 
 
-def response(id: Id, result: Params) -> bytes:  # noqa: A002
+def response(id: Id, result: Params) -> bytes:
     return encode({"jsonrpc": "2.0", "id": id, "result": result})
 
 
-def failure(id: Id | None, error: RpcError) -> bytes:  # noqa: A002
+def failure(id: Id | None, error: RpcError) -> bytes:
     message: Params = {"jsonrpc": "2.0"}
     # MCP has no null id: an answer to what could not be read has none.
     if id is not None:

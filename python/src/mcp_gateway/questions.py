@@ -163,7 +163,7 @@ def _check_flat(schema: dict[str, Any]) -> None:
             raise TypeError(f"a form has flat fields only, and {name} is none: {prop}")
 
 
-def elicitation_url(message: str, url: str, id: str) -> Question:  # noqa: A002
+def elicitation_url(message: str, url: str, id: str) -> Question:
     params = {"mode": "url", "message": message, "url": url, "elicitationId": id}
     return Question("elicitation/create", params, lambda r: Elicited(str(r.get("action"))))
 

@@ -88,7 +88,7 @@ class Session:
             if isinstance(params, dict) and method == "notifications/cancelled":
                 self._cancelled(params.get("requestId"))
             return
-        id = message["id"]  # noqa: A001
+        id = message["id"]
         try:
             if not rpc.is_id(id):
                 raise RpcError(rpc.INVALID_REQUEST, "An id is a string or an integer")
@@ -116,7 +116,7 @@ class Session:
 
     # ---- requests ----
 
-    def _request(self, id: rpc.Id, method: str, params: dict[str, Any]) -> None:  # noqa: A002
+    def _request(self, id: rpc.Id, method: str, params: dict[str, Any]) -> None:
         request = self._origin(id, method, params)
         if method == "initialize":
             self._initialize(request, params)
@@ -136,7 +136,7 @@ class Session:
         else:
             raise RpcError(rpc.NO_METHOD, f"Method not found: {method[:100]}")
 
-    def _origin(self, id: rpc.Id, method: str, params: dict[str, Any]) -> Request:  # noqa: A002
+    def _origin(self, id: rpc.Id, method: str, params: dict[str, Any]) -> Request:
         """Which era a request is of, and what the client says of itself."""
         meta = params.get("_meta")
         meta = meta if isinstance(meta, dict) else {}
@@ -353,7 +353,7 @@ class Session:
                 "notifications": {"toolsListChanged": True} if agreed else {},
             })
 
-    def _notify_listener(self, id: rpc.Id, what: str, params: dict[str, Any]) -> None:  # noqa: A002
+    def _notify_listener(self, id: rpc.Id, what: str, params: dict[str, Any]) -> None:
         meta = {f"{META}subscriptionId": id}
         line = rpc.notification(f"notifications/{what}", {"_meta": meta, **params})
         self.output.write(line, notice=True)
@@ -363,7 +363,7 @@ class Session:
             if self._legacy is not None:
                 line = rpc.notification("notifications/tools/list_changed", {})
                 self.output.write(line, notice=True)
-            for id, agreed in self._listening.values():  # noqa: A001
+            for id, agreed in self._listening.values():
                 if agreed:
                     self._notify_listener(id, "tools/list_changed", {})
 
@@ -387,7 +387,7 @@ class Session:
                 call.cancel()
 
 
-def _key(id: rpc.Id) -> Key:  # noqa: A002
+def _key(id: rpc.Id) -> Key:
     # 1 and "1" are two ids, and so to Python are 1 and True one.
     return type(id).__name__, id
 

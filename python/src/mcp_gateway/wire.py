@@ -187,6 +187,18 @@ def keep_for_protocol() -> tuple[int, int]:
     return real_in, real_out
 
 
+def hold_back_stdout() -> None:
+    """Lets what is printed wait until it is known whether stdout is for the protocol."""
+    import sys
+
+    out = sys.stdout
+    # Where it waits anyway there is nothing to do, and changing it would send what waits.
+    unbuffered = getattr(out, "write_through", False) or getattr(out, "line_buffering", False)
+    with contextlib.suppress(AttributeError, OSError, ValueError):
+        if unbuffered and not out.isatty():
+            out.reconfigure(line_buffering=False, write_through=False)  # type: ignore[union-attr]
+
+
 def _is_open(fd: int) -> bool:
     try:
         os.fstat(fd)
