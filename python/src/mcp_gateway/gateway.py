@@ -114,7 +114,9 @@ class MCPGateway:
 
     async def serve_stdio(self, *, log: str | None = None) -> None:
         """Serves this process' stdin and stdout until their end. ``print`` goes to stderr."""
-        with _taken_stdio() as (stdin, stdout), self._opened() as path:
+        if _Stdio.state == "ended":
+            return  # its end has been read
+        with _Stdio.taken() as (stdin, stdout), self._opened() as path:
             program = str(binary.find())
             arguments = [program, "stdio", "-c", str(path), *(["--log", log] if log else [])]
             await self._run(arguments, stdin=stdin, stdout=stdout)
@@ -284,25 +286,28 @@ async def _end(child: asyncio.subprocess.Process) -> None:
         await child.wait()
 
 
-_stdio_is_taken = False
+class _Stdio:
+    """This process' stdin and stdout, which one gateway can have, once."""
 
+    state = "free"
 
-@contextlib.contextmanager
-def _taken_stdio() -> Any:
-    """stdin and stdout for the gateway; ours are empty input and the log from now on.
+    @classmethod
+    @contextlib.contextmanager
+    def taken(cls) -> Any:
+        """For the gateway; ours are empty input and the log from now on.
 
-    For good: what is printed after the gateway has ended would still reach its client.
-    """
-    global _stdio_is_taken
-    if _stdio_is_taken:
-        raise GatewayError("stdin and stdout have been served already, and can be only once")
-    _stdio_is_taken = True
-    stdin, stdout = keep_for_protocol()
-    try:
-        yield stdin, stdout
-    finally:
-        os.close(stdin)
-        os.close(stdout)
+        For good: what is printed after the gateway has ended would still reach its client.
+        """
+        if cls.state == "taken":
+            raise GatewayError("another gateway of this program serves its stdin and stdout")
+        cls.state = "taken"
+        stdin, stdout = keep_for_protocol()
+        try:
+            yield stdin, stdout
+        finally:
+            cls.state = "ended"
+            os.close(stdin)
+            os.close(stdout)
 
 
 @contextlib.contextmanager

@@ -111,7 +111,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     sys.stdout.write(
         f"wrote {plugin} and {test}\n"
         f"test it:  cd {plugin.absolute().parent} && python -m unittest {test.stem}\n"
-        f"load it:  plugins: [{options.name}]   in a gateway.yaml beside it\n"
+        "load it:  in gateway.yaml, under `servers:`\n"
+        f"  {options.name}: {{command: {sys.executable}, "
+        f"args: [-m, mcp_gateway.host, --file, {plugin.absolute()}]}}\n"
     )
     return 0
 
