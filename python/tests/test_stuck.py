@@ -3,6 +3,7 @@ where the while can be made short."""
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import queue
@@ -86,15 +87,11 @@ def test_a_function_that_ends_in_time_is_not_stopped(monkeypatch: Any) -> None:
     for _ in range(50):
         release = threading.Event()
 
-        def quick(release: Any = None) -> None:
-            gate.wait(PATIENCE)
-
-        gate = release
-        here = Here(quick)
-        here.send("tools/call", id=1, name="quick", arguments={})
+        here = Here(functools.partial(release.wait, PATIENCE))
+        here.send("tools/call", id=1, name="wait")
         here.send("notifications/cancelled", requestId=1)
         release.set()
-        here.send("tools/call", id=2, name="quick", arguments={})
+        here.send("tools/call", id=2, name="wait")
         assert here.output.next()["id"] == 2
 
 

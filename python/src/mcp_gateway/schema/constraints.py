@@ -160,7 +160,11 @@ class Constrained(Codec):
             word = "at least" if bound == "min_length" else "at most"
             return None if kept else f"must have a length of {word} {limit}, not {size}"
         compare, word = _ORDER[bound]
-        return None if compare(value, limit) else f"must be {word} {limit}, not {value}"
+        if compare(value, limit):
+            return None
+        # A float that came as an integer is shown as one.
+        shown = int(value) if isinstance(value, float) and value.is_integer() else value
+        return f"must be {word} {limit}, not {shown}"
 
 
 _ORDER: dict[str, tuple[Callable[[Any, Any], bool], str]] = {
