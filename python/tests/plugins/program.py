@@ -65,14 +65,14 @@ async def main() -> None:
     gateway.register_tool(lambda text: len(text.split()), name="word_count", description="Words")
     if server := arguments.get("server"):
         gateway.add_server("other", sys.executable, [server], env={"PRICE": "$HOME ${X} 5$"})
-    print(f"Registered {len(gateway._plugin_tools)} tools, pid {os.getpid()}")
     if "http" in arguments:
         serving = asyncio.create_task(gateway.serve_http(port=0))
         print(f"url {await gateway.listening()}", file=sys.stderr, flush=True)
         await serving
     else:
+        print(f"Registered {len(gateway._plugin_tools)} tools, pid {os.getpid()}")
         await gateway.serve_stdio()
-    print("served")
+        print("served")
 
 
 if __name__ == "__main__":
