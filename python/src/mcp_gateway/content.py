@@ -6,10 +6,8 @@ Each becomes one content block of MCP. A path is read when the result is written
 from __future__ import annotations
 
 import base64
-import mimetypes
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 from .schema import Budget
 
@@ -56,8 +54,7 @@ class _Data(Content):
             return self._mime_type
         if self._format:
             return f"{self._default.split('/')[0]}/{self._format.lower()}"
-        guess = mimetypes.guess_type(self.path.name)[0] if self.path else None
-        return guess or self._default
+        return (_guessed(self.path.name) if self.path else None) or self._default
 
     def _bytes(self, budget: Budget) -> bytes:
         if self.path is None:
@@ -71,6 +68,12 @@ class _Data(Content):
         data = self._bytes(budget)
         budget.spend(len(data) // 3)
         return base64.b64encode(data).decode()
+
+
+def _guessed(name: str) -> str | None:
+    import mimetypes
+
+    return mimetypes.guess_type(name)[0]
 
 
 class Image(_Data):
@@ -112,12 +115,14 @@ class File(_Data):
         self.name = name or (self.path.name if self.path else "")
         self._link = link
         if self._mime_type is None and self.path is None:
-            self._mime_type = mimetypes.guess_type(self.name)[0]
+            self._mime_type = _guessed(self.name)
 
     @property
     def uri(self) -> str:
         if self.path is not None:
             return self.path.absolute().as_uri()
+        from urllib.parse import quote
+
         return f"attachment:///{quote(self.name)}"
 
     def block(self, budget: Budget) -> Block:

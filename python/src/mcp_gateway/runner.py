@@ -6,7 +6,6 @@ The protocol is on neither, so a function that never ends holds up nothing but i
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import sys
 import threading
 import traceback
@@ -60,6 +59,8 @@ class _Worker(threading.Thread):
         with self._guard:
             if self._job is not job or self.ident is None:
                 return False
+            import ctypes
+
             self._poisoned = True
             raised = ctypes.pythonapi.PyThreadState_SetAsyncExc(
                 ctypes.c_ulong(self.ident), ctypes.py_object(Stopped)

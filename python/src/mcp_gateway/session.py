@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import secrets
 import threading
 from typing import TYPE_CHECKING, Any
 
@@ -289,6 +288,8 @@ class Session:
     def _park(self, call: Call) -> None:
         """Answers with the questions. What the client brings back is a key that nobody guesses,
         good once and for this very call, so there is nothing in it to seal."""
+        import secrets
+
         request = call.request
         assert request is not None
         call.request = None

@@ -8,10 +8,14 @@ from __future__ import annotations
 import contextlib
 import os
 import select
-import socket
+import sys
 import threading
 from collections import deque
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import socket
 
 LINE = 8 << 20
 """What the gateway takes in one line unless told otherwise (``limits.line``)."""
@@ -21,6 +25,10 @@ _CHUNK = 1 << 16
 # nothing more is read from it.
 _NOTICES = 1 << 20
 _WAITING = 64 << 20
+
+
+# `socket` is loaded only where there is one.
+_MSG_DONTWAIT = 0x40 if sys.platform == "linux" else 0x80
 
 
 class TooLong:
@@ -71,7 +79,11 @@ class Output:
     def __init__(self, fd: int, *, is_socket: bool = False) -> None:
         self._fd = fd
         self._is_socket = is_socket
-        self._socket = socket.socket(fileno=os.dup(fd)) if is_socket else None
+        self._socket: socket.socket | None = None
+        if is_socket:
+            import socket
+
+            self._socket = socket.socket(fileno=os.dup(fd))
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         self._queue: deque[bytes] = deque()
@@ -116,7 +128,7 @@ class Output:
         """Writes what can be written without waiting; how many bytes that was."""
         try:
             if self._socket is not None:
-                return self._socket.send(line, socket.MSG_DONTWAIT)
+                return self._socket.send(line, _MSG_DONTWAIT)
             # A pipe that polls as writable takes PIPE_BUF bytes at once. It is not made
             # non-blocking, since others may hold the same pipe.
             if len(line) > select.PIPE_BUF:
@@ -171,7 +183,6 @@ def keep_for_protocol() -> tuple[int, int]:
     and the log. Python's own buffer of ``sys.stdout`` goes to the log as well.
     """
     import fcntl
-    import sys
 
     if not _is_open(2):
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
@@ -189,8 +200,6 @@ def keep_for_protocol() -> tuple[int, int]:
 
 def hold_back_stdout() -> None:
     """Lets what is printed wait until it is known whether stdout is for the protocol."""
-    import sys
-
     out = sys.stdout
     # Where it waits anyway there is nothing to do, and changing it would send what waits.
     unbuffered = getattr(out, "write_through", False) or getattr(out, "line_buffering", False)

@@ -52,7 +52,7 @@ class Compiler:
         if hint is inspect.Parameter.empty:
             hint = Any
         try:
-            known = scalars.BY_TYPE.get(hint)
+            known = scalars.of_type(hint)
         except TypeError:  # a hint with something unhashable in it
             known = None
         if known is not None:
@@ -133,8 +133,8 @@ class Compiler:
                 return self._dataclass(origin, variables)
             if is_typed_dict(origin):
                 return self._typed_dict(origin, variables)
-            if origin in scalars.BY_TYPE:  # re.Pattern[str]
-                return scalars.BY_TYPE[origin]
+            if (known := scalars.of_type(origin)) is not None:  # re.Pattern[str]
+                return known
         if is_pydantic(origin) or is_pydantic(hint):
             return Model(hint)
         raise Unsupported(no_schema(hint))

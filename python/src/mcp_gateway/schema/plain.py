@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from .codec import Budget, Invalid, inside
-from .scalars import BY_TYPE, Integer, Number
+from .scalars import Integer, Number, of_type
 
 _DEEPEST = 200
 
@@ -42,8 +42,8 @@ def plain(value: Any, at: str, budget: Budget, depth: int = 0) -> Any:
     if isinstance(value, tuple) and hasattr(value, "_asdict"):
         return _mapping(value._asdict(), at, budget, depth)
     for kind in type(value).__mro__[:-1]:  # the last is `object`, which says nothing
-        if kind in BY_TYPE:
-            return BY_TYPE[kind].dump(value, at, budget)
+        if (codec := of_type(kind)) is not None:
+            return codec.dump(value, at, budget)
     if isinstance(value, Iterable):
         items = []
         for i, item in enumerate(value):

@@ -9,11 +9,10 @@ from __future__ import annotations
 import enum
 import math
 import re
-from decimal import Decimal
 from typing import Any
 
+from . import spelled
 from .codec import Budget, Codec, Invalid, Json, Refs, Unsupported, told
-from .spelled import BY_TYPE_SPELLED
 
 
 class Anything(Codec):
@@ -131,6 +130,8 @@ class DecimalNumber(Codec):
         return text if refs.output else {"anyOf": [{"type": "number"}, text]}
 
     def load(self, value: Any, at: str) -> Any:
+        from decimal import Decimal
+
         if isinstance(value, str) and re.search(self._pattern, value):
             return Decimal(value)
         if isinstance(value, (int, float)) and not isinstance(value, bool):
@@ -138,6 +139,8 @@ class DecimalNumber(Codec):
         raise self.refuse(value, at)
 
     def dump(self, value: Any, at: str, budget: Budget) -> Any:
+        from decimal import Decimal
+
         if not isinstance(value, Decimal) or not value.is_finite():
             raise self.refuse(value, at)
         budget.spend(32)
@@ -240,10 +243,17 @@ def of_literal(values: tuple[Any, ...]) -> Codec:
     return Choice(pairs)
 
 
-BY_TYPE: dict[Any, Codec] = {
+_BY_TYPE: dict[Any, Codec] = {
     Any: Anything(), object: Anything(),
     None: Null(), type(None): Null(),
     bool: Boolean(), int: Integer(), float: Number(), str: Text(),
-    Decimal: DecimalNumber(),
-    **BY_TYPE_SPELLED,
 }
+
+
+def of_type(kind: Any) -> Codec | None:
+    """The codec of a type that needs no more than itself, if it is one."""
+    if kind in _BY_TYPE:
+        return _BY_TYPE[kind]
+    if isinstance(kind, type) and (kind.__module__, kind.__name__) == ("decimal", "Decimal"):
+        return DecimalNumber()
+    return spelled.of_type(kind)

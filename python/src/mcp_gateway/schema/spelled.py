@@ -8,10 +8,8 @@ from __future__ import annotations
 import base64
 import binascii
 import datetime as dt
-import ipaddress
 import pathlib
 import re
-import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -118,30 +116,53 @@ def _base64(data: bytes | bytearray) -> str:
     return base64.b64encode(data).decode()
 
 
-def _table() -> dict[type, Spelled]:
+def _table() -> list[Spelled]:
     encoded = {"contentEncoding": "base64"}
-    table = [
+    moment = "a date and time such as 2026-01-31T12:30:00Z"
+    return [
         Spelled(bytes, "base64 text", encoded, _bytes, _base64),
-        Spelled(bytearray, "base64 text", encoded, lambda t: bytearray(_bytes(t)), _base64),
-        Spelled(dt.datetime, "a date and time such as 2026-01-31T12:30:00Z",
-                {"format": "date-time"}, _datetime, dt.datetime.isoformat),
-        Spelled(dt.date, "a date such as 2026-01-31",
-                {"format": "date"}, _date, dt.date.isoformat),
-        Spelled(dt.time, "a time such as 12:30:00",
-                {"format": "time"}, _time, dt.time.isoformat),
-        Spelled(dt.timedelta, "a duration such as PT1H30M",
-                {"format": "duration"}, _timedelta, _duration),
-        Spelled(uuid.UUID, "a UUID", {"format": "uuid"}, uuid.UUID),
-        Spelled(re.Pattern, "a regular expression",
-                {"format": "regex"}, re.compile, lambda p: str(p.pattern)),
-        Spelled(ipaddress.IPv4Address, "an IPv4 address",
-                {"format": "ipv4"}, ipaddress.IPv4Address),
-        Spelled(ipaddress.IPv6Address, "an IPv6 address",
-                {"format": "ipv6"}, ipaddress.IPv6Address),
+        Spelled(
+            bytearray, "base64 text", encoded, lambda text: bytearray(_bytes(text)), _base64
+        ),
+        Spelled(
+            dt.datetime, moment, {"format": "date-time"}, _datetime, dt.datetime.isoformat
+        ),
+        Spelled(
+            dt.date, "a date such as 2026-01-31", {"format": "date"}, _date, dt.date.isoformat
+        ),
+        Spelled(
+            dt.time, "a time such as 12:30:00", {"format": "time"}, _time, dt.time.isoformat
+        ),
+        Spelled(
+            dt.timedelta, "a duration such as PT1H30M", {"format": "duration"}, _timedelta,
+            _duration,
+        ),
+        Spelled(
+            re.Pattern, "a regular expression", {"format": "regex"}, re.compile,
+            lambda pattern: str(pattern.pattern),
+        ),
+        *(Spelled(kind, "a path", {"format": "path"}, kind) for kind in _PATHS),
     ]
-    for kind in (pathlib.Path, pathlib.PurePath, pathlib.PosixPath, pathlib.PurePosixPath):
-        table.append(Spelled(kind, "a path", {"format": "path"}, kind))
-    return {codec.kind: codec for codec in table}
 
 
-BY_TYPE_SPELLED: dict[Any, Codec] = dict(_table())
+_PATHS = (pathlib.Path, pathlib.PurePath, pathlib.PosixPath, pathlib.PurePosixPath)
+
+BY_TYPE: dict[Any, Codec] = {codec.kind: codec for codec in _table()}
+
+# Types of modules that are not loaded for their sake: whoever has such a hint has loaded them.
+_OTHERS = {
+    ("uuid", "UUID"): ("a UUID", "uuid"),
+    ("ipaddress", "IPv4Address"): ("an IPv4 address", "ipv4"),
+    ("ipaddress", "IPv6Address"): ("an IPv6 address", "ipv6"),
+}
+
+
+def of_type(kind: Any) -> Codec | None:
+    if kind in BY_TYPE:
+        return BY_TYPE[kind]
+    key = (getattr(kind, "__module__", ""), getattr(kind, "__name__", ""))
+    if key not in _OTHERS or not isinstance(kind, type):
+        return None
+    expected, name = _OTHERS[key]
+    BY_TYPE[kind] = Spelled(kind, expected, {"format": name}, kind)
+    return BY_TYPE[kind]
