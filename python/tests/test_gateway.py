@@ -325,3 +325,55 @@ def test_the_socket_is_ours_alone_and_goes_away(tmp_path: Path, monkeypatch: Any
                           capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
     assert late.returncode == 69 and "it has ended" in late.stderr
     assert os.getpid()
+
+
+def test_the_host_as_a_server_of_the_gateway(gateway_binary: str, tmp_path: Path) -> None:
+    """How docs/plugins.md begins: plugins in a gateway.yaml, each client asked in its own words."""
+    arguments = ["-m", "mcp_gateway.host", "--file", str(HERE / "plugins/behaviours.py")]
+    entry = {"command": sys.executable, "args": arguments, "prefix": "", "share": "session"}
+    path = tmp_path / "gateway.yaml"
+    path.write_text(json.dumps({"servers": {"plugins": entry}}))
+
+    async def main() -> None:
+        steps: list[float] = []
+
+        async def progress(done: float, *_: Any) -> None:
+            steps.append(done)
+
+        async def elicit(*_: Any) -> types.ElicitResult:
+            return types.ElicitResult(action="accept", content={"name": "Ada"})
+
+        command = [gateway_binary, "stdio", "-c", str(path)]
+        callbacks = {"elicitation_callback": elicit, "list_roots_callback": _roots}
+        async with client(command, "auto", **callbacks) as connected:
+            added = await connected.call_tool("add", {"a": 1, "b": 2})
+            assert added.structured_content == {"result": 3}
+            assert text(await connected.call_tool("prints")) == "no input"
+            await connected.call_tool("counts", {"n": 2}, progress_callback=progress)
+            assert steps == [1, 2]
+            assert text(await connected.call_tool("asks")).startswith("accept Answer(name='Ada'")
+            assert text(await connected.call_tool("looks")) == '["/home/ada"]'
+            assert (await connected.call_tool("picture")).content[0].mime_type == "image/png"
+            failed = await connected.call_tool("exits")
+            assert failed.is_error and "function exits called sys.exit(3)" in text(failed)
+            largest = await connected.call_tool("text_of", {"size": (8 << 20) - 2000})
+            assert len(text(largest)) == (8 << 20) - 2000
+            refused = await connected.call_tool("text_of", {"size": (8 << 20) - 1000})
+            assert "larger than 8 MiB" in text(refused)
+
+    anyio.run(main)
+
+
+def test_a_host_that_dies_is_the_callers_error_and_started_again(
+    gateway_binary: str, tmp_path: Path
+) -> None:
+    arguments = ["-m", "mcp_gateway.host", "--file", str(HERE / "plugins/behaviours.py")]
+    entry = {"command": sys.executable, "args": arguments, "prefix": ""}
+    path = tmp_path / "gateway.yaml"
+    path.write_text(json.dumps({"servers": {"plugins": entry}}))
+    with raw(command=[gateway_binary, "stdio", "-c", str(path)]) as server:
+        server.open("legacy")
+        assert server.text("add", a=1, b=2) == "3.0"
+        answer = server.call("dies")
+        assert "plugins" in json.dumps(answer) and "9" in json.dumps(answer)
+        assert server.text("add", a=1, b=2) == "3.0"

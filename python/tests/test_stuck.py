@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from raw import META, PATIENCE
 
-from mcp_gateway import Context, call, session
+from mcp_gateway import Context, call, parking
 from mcp_gateway.function import Function
 from mcp_gateway.runner import Runner, Threads
 from mcp_gateway.session import Session
@@ -96,7 +96,7 @@ def test_a_function_that_ends_in_time_is_not_stopped(monkeypatch: Any) -> None:
 
 
 def test_a_client_that_does_not_come_back_is_given_up(monkeypatch: Any) -> None:
-    monkeypatch.setattr(session, "PARKED_SECONDS", 0.02)
+    monkeypatch.setattr(parking, "SECONDS", 0.02)
     gone = threading.Event()
 
     def asks(ctx: Context) -> str:
@@ -116,7 +116,7 @@ def test_a_client_that_does_not_come_back_is_given_up(monkeypatch: Any) -> None:
 
 
 def test_only_so_many_calls_wait_for_answers(monkeypatch: Any) -> None:
-    monkeypatch.setattr(session, "PARKED", 1)
+    monkeypatch.setattr(parking, "PLACES", 1)
 
     async def asks(ctx: Context) -> str:
         return str(await ctx.elicit("Anyone?"))
@@ -126,7 +126,7 @@ def test_only_so_many_calls_wait_for_answers(monkeypatch: Any) -> None:
     assert here.output.next()["result"]["resultType"] == "input_required"
     here.send("tools/call", id=2, name="asks")
     said = here.output.next()["result"]
-    assert said["isError"] and "1 calls wait for answers already" in said["content"][0]["text"]
+    assert said["isError"] and "too many calls wait for answers" in said["content"][0]["text"]
     here.session.close()
 
 

@@ -29,6 +29,7 @@ STUCK = 5.0
 """Seconds after which a plain function that ignores its cancellation is stopped from outside."""
 
 _LONGEST_TEXT = 4000
+_ENVELOPE = 1024  # what stands around a result in its line
 
 
 @dataclass
@@ -55,7 +56,7 @@ class Call:
         self.cancelled = threading.Event()
         self.questions: list[Question] = []
         self.outcome: bytes | RpcError | None = None
-        self.salt: Any = None
+        self.asked_as: Any = None
         self._asked = 0
         self._progress: float | None = None
         self._task: Any = None
@@ -166,7 +167,7 @@ class Call:
         except UnicodeEncodeError:
             self.finish_text(f"{self._who} returned half a character (a lone surrogate)")
             return
-        if len(body) > self.session.limit:
+        if len(body) > self.session.limit - _ENVELOPE:
             self.finish_text(f"{self._who}: {self._too_large}")
             return
         self.session.finished(self, body)
@@ -227,12 +228,18 @@ class Call:
     def log(self, level: str, data: Any, logger: str) -> None:
         from .schema.plain import plain
 
+        if not self._is_wanted(level):
+            return
+        # Not under the lock: what the data is made of may be anybody's code.
+        params = {"level": level, "logger": logger, "data": plain(data, "", Budget(1 << 20))}
+        line = notification("notifications/message", params)
         with self.session.lock:
-            if self.request is None or not self.session.wants(self.request, level):
-                return
-            budget = Budget(min(self.session.limit, 1 << 20))
-            params = {"level": level, "logger": logger, "data": plain(data, "", budget)}
-            self.session.output.write(notification("notifications/message", params), notice=True)
+            if self._is_wanted(level):
+                self.session.output.write(line, notice=True)
+
+    def _is_wanted(self, level: str) -> bool:
+        request = self.request
+        return request is not None and self.session.wants(request, level)
 
     def ask(self, question: Question, required: dict[str, Any]) -> Reply[Any]:
         from .context import Cancelled

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import protocol as rpc
 from .call import Call, Request
+from .parking import Parking
 from .protocol import META, RpcError
 
 if TYPE_CHECKING:
@@ -25,9 +26,7 @@ if TYPE_CHECKING:
 CALLS = 1000
 """Calls of one client that may be in flight."""
 
-PARKED = 64
-PARKED_SECONDS = 600.0
-"""How long a call waits for a client that was asked something and has not come back."""
+SUBSCRIPTIONS = 64
 
 _FRESH_MS = 5000
 """How long clients may keep a list: not long, since an edited plugin is a new list."""
@@ -47,7 +46,7 @@ class Session:
         self._info = {"name": name, "version": version}
         self._calls: dict[Key, Call] = {}
         self._questions: dict[int, Question] = {}
-        self._parked: dict[str, tuple[Call, threading.Timer]] = {}
+        self._parked = Parking(self._expire)
         # Open subscriptions, and whether each wants to hear of changed lists.
         self._listening: dict[Key, tuple[rpc.Id, bool]] = {}
         self._counter = 0
@@ -211,7 +210,7 @@ class Session:
             if function is None:
                 raise RpcError(rpc.INVALID_PARAMS, f"Unknown tool: {name[:200]}")
             call = Call(self, function, request)
-            call.salt = (name, arguments)
+            call.asked_as = (name, arguments)
             self._enter(request, call)
         except RpcError as error:
             self.output.write(rpc.failure(request.id, error))
@@ -272,10 +271,10 @@ class Session:
     def ask(self, call: Call, question: Question) -> None:
         """Sends a question of a running call. Called under the lock."""
         if call.origin.modern:
-            if len(self._parked) >= PARKED and call.request is not None:
+            if self._parked.is_full and call.request is not None:
                 from .questions import Unable
 
-                raise Unable(f"{PARKED} calls wait for answers already")
+                raise Unable("too many calls wait for answers already")
             call.questions.append(question)
             if call.request is not None:
                 self._park(call)
@@ -286,23 +285,15 @@ class Session:
         self.output.write(rpc.request(self._counter, question.method, question.params))
 
     def _park(self, call: Call) -> None:
-        """Answers with the questions. What the client brings back is a key that nobody guesses,
-        good once and for this very call, so there is nothing in it to seal."""
-        import secrets
-
+        """Answers with the questions, and waits for the client to come back."""
         request = call.request
         assert request is not None
         call.request = None
         del self._calls[_key(request.id)]
-        state = secrets.token_urlsafe(24)
-        timer = threading.Timer(PARKED_SECONDS, self._expire, [state])
-        timer.daemon = True
-        timer.start()
-        self._parked[state] = (call, timer)
         self.output.write(rpc.response(request.id, {
             "resultType": "input_required",
             "inputRequests": {question.key: question.message for question in call.questions},
-            "requestState": state,
+            "requestState": self._parked.put(call, call.asked_as),
             "_meta": {f"{META}serverInfo": self._info},
         }))
 
@@ -313,13 +304,12 @@ class Session:
         if not isinstance(state, str) or not isinstance(answers, dict):
             raise RpcError(rpc.INVALID_PARAMS, "requestState is a string, inputResponses an object")
         with self.lock:
-            call, timer = self._parked.get(state, (None, None))
-            if call is None or timer is None or call.salt != (name, arguments):
+            call = self._parked.find(state, (name, arguments))
+            if call is None:
                 what = "This requestState is unknown, used or expired; call the tool anew"
                 raise RpcError(rpc.INVALID_PARAMS, what)
             self._enter(request, call)
-            del self._parked[state]
-            timer.cancel()
+            self._parked.take(state)
             call.request = request
             if call.outcome is not None:
                 self._send_outcome(call)
@@ -333,7 +323,7 @@ class Session:
 
     def _expire(self, state: str) -> None:
         with self.lock:
-            call, _ = self._parked.pop(state, (None, None))
+            call = self._parked.take(state)
         if call is not None:
             call.cancel()
 
@@ -347,8 +337,8 @@ class Session:
         wanted = params.get("notifications")
         agreed = isinstance(wanted, dict) and wanted.get("toolsListChanged") is True
         with self.lock:
-            if len(self._listening) >= PARKED:
-                raise RpcError(rpc.INTERNAL, f"{PARKED} subscriptions are open, which is all")
+            if len(self._listening) >= SUBSCRIPTIONS:
+                raise RpcError(rpc.INTERNAL, f"{SUBSCRIPTIONS} subscriptions are open already")
             self._listening[_key(request.id)] = (request.id, agreed)
             self._notify_listener(request.id, "subscriptions/acknowledged", {
                 "notifications": {"toolsListChanged": True} if agreed else {},
@@ -375,14 +365,11 @@ class Session:
         with self.lock:
             self._closed = True
             self._stop_listening()
-            calls = [*self._calls.values(), *(call for call, _ in self._parked.values())]
-            for _, timer in self._parked.values():
-                timer.cancel()
+            calls = [*self._calls.values(), *self._parked.clear()]
             for call in calls:
                 call.request = None
                 call.cancelled.set()
             self._calls.clear()
-            self._parked.clear()
         for call in calls:
             with contextlib.suppress(Exception):
                 call.cancel()
