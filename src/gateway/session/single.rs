@@ -104,6 +104,11 @@ impl Session {
         number(&self.principal)
     }
 
+    /// Whether its one request listens to the task of this number.
+    pub(in crate::gateway) fn hears_task(&self, number: u64) -> bool {
+        self.state().listens.as_ref().is_some_and(|(filter, _)| filter.hears_task(number))
+    }
+
     /// The session goes on after its request: a call of it waits for the client.
     pub(in crate::gateway) fn park(&self) {
         self.parked.store(true, Ordering::Relaxed);
