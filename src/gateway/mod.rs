@@ -232,7 +232,7 @@ impl Gateway {
 
     /// Starts the backends that the config wants running from the start.
     pub fn start_eager(self: &Arc<Self>, owner: &Principal) {
-        let holder = Holder { user: owner.key(), session: String::new(), folder: None };
+        let holder = Holder { user: Arc::clone(owner.key()), session: "".into(), folder: None };
         for server in self.servers().filter(|server| !server.lazy) {
             if matches!(server.share, Share::Session | Share::Project) {
                 let name = &server.name;
