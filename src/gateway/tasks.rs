@@ -7,7 +7,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -59,7 +59,7 @@ type TaskKey = (InstanceKey, String);
 struct Known {
     /// Tells it from an earlier task of the same key.
     number: u64,
-    owner: String,
+    owner: Arc<str>,
     session: u64,
     /// The tool that made it, as it was shown and as its backend calls it.
     tool: Option<(String, String)>,
@@ -212,7 +212,7 @@ impl Gateway {
         let number = self.tasks.last.fetch_add(1, Ordering::Relaxed);
         let known = Known {
             number,
-            owner: session.principal().key(),
+            owner: Arc::clone(session.principal().key()),
             session: session.serial(),
             tool: tool(request),
             lease: (!over).then(|| lease.instance().hold()).flatten(),
@@ -354,7 +354,7 @@ impl Gateway {
             Some((exposed, bare)) => Target::Tool { server, exposed, bare },
             None => Target::Server { server },
         };
-        let own = task.owner == session.principal().key();
+        let own = task.owner == *session.principal().key();
         own.then(|| self.policy.authorize(session.principal(), target)).flatten()
     }
 

@@ -33,8 +33,8 @@ const HEAD: usize = ID + 8 + 1;
 /// What the state is bound to. Presented with anything else it opens to nobody.
 #[derive(Clone, Debug)]
 pub(in crate::gateway) struct Bound<'a> {
-    pub principal: String,
-    pub role: String,
+    pub principal: &'a str,
+    pub role: &'a str,
     /// The instance that serves the caller.
     pub instance: &'a InstanceKey,
     pub method: &'a str,
@@ -50,7 +50,7 @@ impl Bound<'_> {
         // None are as good as an empty object.
         let arguments = digest(self.arguments.unwrap_or("{}"));
         let parts =
-            [&self.principal, &self.role, &instance, self.method, self.name, arguments.as_str()];
+            [self.principal, self.role, &instance, self.method, self.name, arguments.as_str()];
         let mut bytes = Vec::new();
         for part in parts {
             // With its length, so that no two sets of parts look alike.
@@ -216,7 +216,7 @@ impl States {
             return Err(Failure::BadState("it has expired; make the request anew"));
         }
         let used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
-        if used.get(&bound.principal).is_some_and(|used| used.contains(&opened.key())) {
+        if used.get(bound.principal).is_some_and(|used| used.contains(&opened.key())) {
             return Err(Failure::BadState("it was used already; make the request anew"));
         }
         Ok(opened)
@@ -232,7 +232,7 @@ impl States {
             }
             !used.is_empty()
         });
-        let used = all.entry(bound.principal.clone()).or_default();
+        let used = all.entry(bound.principal.to_owned()).or_default();
         if used.len() >= USED {
             return Err(Failure::TooMany(format!("{USED} states of this principal are used up")));
         }
@@ -288,12 +288,12 @@ mod tests {
     const LONG: Duration = Duration::from_secs(60);
 
     fn key(server: &str, session: &str) -> InstanceKey {
-        let scope = Scope::Session(session.to_owned());
+        let scope = Scope::Session(session.into());
         InstanceKey { server: server.into(), scope, speak: Speak::Best }
     }
 
     fn bound(instance: &InstanceKey) -> Bound<'_> {
-        let (principal, role) = ("uid:1".to_owned(), "all".to_owned());
+        let (principal, role) = ("uid:1", "all");
         let arguments = Some(r#"{"a":1,"b":[{"x":1,"y":2}]}"#);
         Bound { principal, role, instance, method: "tools/call", name: "t", arguments }
     }
@@ -323,8 +323,8 @@ mod tests {
         let (own, other, session) = (key("s", "a"), key("s2", "a"), key("s", "b"));
         let state = states.seal(&bound(&own), States::id(), &Held::Parked, LONG);
         for foreign in [
-            Bound { principal: "uid:2".into(), ..bound(&own) },
-            Bound { role: "readonly".into(), ..bound(&own) },
+            Bound { principal: "uid:2", ..bound(&own) },
+            Bound { role: "readonly", ..bound(&own) },
             bound(&other),
             bound(&session),
             bound(&InstanceKey { speak: Speak::Legacy, ..own.clone() }),
@@ -332,7 +332,7 @@ mod tests {
             Bound { name: "t2", ..bound(&own) },
             Bound { arguments: None, ..bound(&own) },
             Bound { arguments: Some(r#"{"a":1,"b":[{"x":1,"y":3}]}"#), ..bound(&own) },
-            Bound { principal: "uid:".into(), role: "1all".into(), ..bound(&own) },
+            Bound { principal: "uid:", role: "1all", ..bound(&own) },
         ] {
             assert!(states.open(&foreign, &quoted(&state)).is_err(), "{foreign:?}");
         }
@@ -358,7 +358,7 @@ mod tests {
     fn used_states_are_forgotten_when_they_expire_and_bounded_for_each_principal() {
         let states = States::new(Keys::random());
         let key = key("s", "a");
-        let (one, two) = (bound(&key), Bound { principal: "uid:2".into(), ..bound(&key) });
+        let (one, two) = (bound(&key), Bound { principal: "uid:2", ..bound(&key) });
         let used = |expires| Opened { id: States::id(), held: Held::Again, expires };
         states.consume(&one, &used(now())).unwrap();
         for _ in 0..USED {

@@ -64,6 +64,17 @@ pub struct Session {
     state: Mutex<State>,
 }
 
+/// What the sessions of one client have in common.
+struct Who {
+    id: String,
+    principal: Arc<Principal>,
+    layer: Layer,
+    holder: Arc<Holder>,
+    client: u64,
+    hung_up: CancellationToken,
+    ended: CancellationToken,
+}
+
 #[derive(Default)]
 struct State {
     client: Option<Arc<Client>>,
@@ -98,19 +109,22 @@ struct Flight {
 impl Session {
     pub(super) fn new(gateway: Arc<Gateway>, serial: u64, hello: Hello) -> Arc<Self> {
         let id = random_id();
-        let holder = Holder { user: hello.principal.key(), session: id.clone(), folder: hello.cwd };
-        let (principal, layer) = (hello.principal, hello.layer);
-        Arc::new(Session::blank(gateway, serial, id, principal, layer, Arc::new(holder)))
+        let user = Arc::clone(hello.principal.key());
+        let holder = Holder { user, session: id.as_str().into(), folder: hello.cwd };
+        let who = Who {
+            id,
+            principal: hello.principal,
+            layer: hello.layer,
+            holder: Arc::new(holder),
+            client: serial,
+            hung_up: CancellationToken::new(),
+            ended: CancellationToken::new(),
+        };
+        Arc::new(Session::blank(gateway, serial, Era::Legacy, who, State::default()))
     }
 
-    fn blank(
-        gateway: Arc<Gateway>,
-        serial: u64,
-        id: String,
-        principal: Arc<Principal>,
-        layer: Layer,
-        holder: Arc<Holder>,
-    ) -> Self {
+    fn blank(gateway: Arc<Gateway>, serial: u64, era: Era, who: Who, state: State) -> Self {
+        let Who { id, principal, layer, holder, client, hung_up, ended } = who;
         Session {
             gateway,
             serial,
@@ -118,15 +132,15 @@ impl Session {
             principal,
             layer,
             holder,
-            era: Era::Legacy,
-            client: serial,
+            era,
+            client,
             questions: Questions::default(),
             subscriptions: Subscriptions::default(),
             speak: OnceLock::new(),
             parked: AtomicBool::new(false),
-            hung_up: CancellationToken::new(),
-            ended: CancellationToken::new(),
-            state: Mutex::default(),
+            hung_up,
+            ended,
+            state: Mutex::new(state),
         }
     }
 
@@ -372,9 +386,11 @@ impl Session {
         drop(subscriptions);
         self.gateway.rehome_questions(self);
         self.questions.close();
-        self.gateway.tasks.forget_session(self.serial);
         self.gateway.sessions().remove(&self.serial);
         if self.era == Era::Legacy {
+            // No serial number comes twice, so a task may well name one request's for longer: to
+            // look through all of them after each request would cost more than it is worth.
+            self.gateway.tasks.forget_session(self.serial);
             self.hung_up.cancel();
             self.ended.cancel();
             self.gateway.parking.release(self.client, None);
@@ -477,15 +493,19 @@ impl Session {
                 self.gateway.server(name).is_some_and(|server| server.share == Share::Session)
             }
         };
-        format!(
-            "{}\0{}\0{:?}\0{:?}\0{:?}\0{}",
-            self.principal.key(),
-            self.principal.role(),
-            self.layer,
-            self.speak(),
-            self.holder.folder,
-            if own { self.holder.session.as_str() } else { "" },
-        )
+        let (layer, name) = match &self.layer {
+            Layer::Aggregate => ("all", ""),
+            Layer::Server(name) => ("server", name.as_str()),
+        };
+        let speak = match self.speak() {
+            Speak::Best => "best",
+            Speak::Legacy => "legacy",
+        };
+        let folder = self.holder.folder.as_ref().map(|folder| format!("{folder:?}"));
+        let own = if own { &*self.holder.session } else { "" };
+        let (key, role) = (self.principal.key(), self.principal.role());
+        // Written without `format!`: each request of the modern era asks for it.
+        [&**key, role, layer, name, speak, folder.as_deref().unwrap_or_default(), own].join("\0")
     }
 }
 
