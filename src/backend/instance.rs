@@ -5,7 +5,8 @@
 
 use std::{
     future::Future,
-    pin::pin,
+    os::fd::AsFd,
+    pin::{Pin, pin},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicI32, AtomicU64, Ordering},
@@ -13,33 +14,23 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde::Deserialize;
-use serde_json::Value;
 use tokio::sync::{Notify, OwnedSemaphorePermit, watch};
 use tokio_util::task::TaskTracker;
 
 use super::{
-    Host, InstanceKey, Lease, Link,
+    Host, InstanceKey, Lease, Link, Opening,
+    handshake::{self, Outcome, Unread},
     state::{Action, Event, Machine, Phase, Times},
     stderr::{self, Tail},
-    wire::{self, CLOSED, Info},
+    wire::{self, CLOSED},
 };
-use crate::{
-    config::Server,
-    protocol::{Version, method},
-    spawner::Spawner,
-};
+use crate::{config::Server, protocol::Era, spawner::Spawner, sys::spawn::Child};
 
 /// How long a child that has ended may keep its pipes before its callers are told.
 const LAST_WORDS: Duration = Duration::from_millis(40);
 
 /// How long a start may keep others from starting.
 const TURN: Duration = Duration::from_secs(3);
-
-/// The `initialize` parameters for one instance, as JSON text.
-pub struct Opening {
-    pub params: String,
-}
 
 /// One backend for one holder, whether it runs or not.
 pub struct Instance {
@@ -195,6 +186,22 @@ impl Instance {
             self.on(Event::Exited { reason, jitter: 0.0 });
             return;
         }
+        let mut opening = host.opening(&self);
+        while !self.one_child(spawner, &host, tracker, &mut turn, &opening).await {
+            opening.known = Some(Era::Legacy);
+        }
+    }
+
+    /// The life of one child. False: it was good for nothing but to learn that the next one has
+    /// to be opened in the older era.
+    async fn one_child(
+        self: &Arc<Self>,
+        spawner: &Spawner,
+        host: &Arc<dyn Host>,
+        tracker: &TaskTracker,
+        turn: &mut Option<OwnedSemaphorePermit>,
+        opening: &Opening,
+    ) -> bool {
         self.on(Event::Launched);
         self.tail.clear();
         self.starts.fetch_add(1, Ordering::Relaxed);
@@ -204,48 +211,59 @@ impl Instance {
                 let reason = error.to_string();
                 tracing::warn!(server = self.server_name(), "not started: {reason}");
                 self.on(Event::Exited { reason, jitter: jitter() });
-                return;
+                return true;
             }
         };
         self.pid.store(child.pid(), Ordering::Relaxed);
         tracing::info!(server = self.server_name(), pid = child.pid(), "started");
         let (link, lines) = Link::new(self.server.limits.calls);
+        // Kept while the child starts and no longer: it would keep its stdin open.
+        let mut input = pipes.stdin.as_fd().try_clone_to_owned().ok().map(Arc::new);
+        let read = Unread { link: Arc::clone(&link), input: input.as_ref().map(Arc::downgrade) };
         *self.link.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&link));
         tracker.spawn(wire::write(pipes.stdin, lines, Arc::clone(&link)));
         let mut errors =
             tracker.spawn({
-                let instance = Arc::clone(&self);
+                let instance = Arc::clone(self);
                 async move {
                     stderr::log_lines(instance.server_name(), pipes.stderr, &instance.tail).await
                 }
             });
         let mut reader = tracker.spawn({
-            let (instance, link, host) = (Arc::clone(&self), Arc::clone(&link), Arc::clone(&host));
+            let (instance, link, host) = (Arc::clone(self), Arc::clone(&link), Arc::clone(host));
             let limit = self.server.limits.line;
             async move { wire::read(pipes.stdout, &instance, &link, &*host, limit).await }
         });
-        let opening = host.opening(&self);
-        let mut handshake = pin!(handshake(&link, &opening.params, self.server.timeouts.start));
-        let (mut opening, mut reading) = (true, true);
+        let within = self.server.timeouts.start;
+        let mut handshake = Some(Box::pin(handshake::open(&link, opening, &read, within)));
+        let mut reading = true;
         let mut slow = pin!(tokio::time::sleep(TURN));
         let ended = loop {
             let deadline = self.arm();
+            if self.phase() != Phase::Starting {
+                drop(input.take());
+            }
             tokio::select! {
                 status = child.wait() => break exit_text(status),
-                result = &mut handshake, if opening => {
-                    opening = false;
-                    turn.take();
-                    match result {
-                        Ok(info) => {
+                outcome = shaken(&mut handshake) => {
+                    handshake = None;
+                    match outcome {
+                        Outcome::Open(info) => {
+                            turn.take();
                             link.set_info(info);
                             self.on(Event::Ready);
-                            host.ready(&self, &link);
+                            host.ready(self, &link);
                         }
                         // The child has gone or will; how it ended says more than that it did.
-                        Err(None) => {}
-                        Err(Some(reason)) => {
+                        Outcome::Gone => {}
+                        Outcome::Failed(reason) => {
                             self.on(Event::Failed { reason: stderr::told(&reason) });
                         }
+                        Outcome::Again if self.phase() == Phase::Starting => {
+                            self.discard(&link, child).await;
+                            return false;
+                        }
+                        Outcome::Again => {}
                     }
                 }
                 why = &mut reader, if reading => {
@@ -275,6 +293,12 @@ impl Instance {
                 () = self.poke.notified() => {}
             }
         };
+        let question = opening.known != Some(Era::Legacy) && handshake.take().is_some();
+        if question && self.phase() == Phase::Starting && read.is_read() {
+            // It ended over a question that it does not know.
+            self.discard(&link, child).await;
+            return false;
+        }
         let wanted = self.phase() == Phase::Stopping && self.trouble().1.is_none();
         self.on(Event::Lost);
         // What the child still said before its end counts.
@@ -285,7 +309,18 @@ impl Instance {
         if tokio::time::timeout(LAST_WORDS, &mut errors).await.is_err() {
             errors.abort();
         }
-        self.end(&link, &*host, &ended, wanted);
+        self.end(&link, &**host, &ended, wanted);
+        true
+    }
+
+    /// Ends a child that nobody has heard of.
+    async fn discard(&self, link: &Link, mut child: Child) {
+        tracing::debug!(server = self.server_name(), "started again, to open with initialize");
+        child.kill();
+        let _ = child.wait().await;
+        self.pid.store(0, Ordering::Relaxed);
+        link.end("it is started again");
+        self.link.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
     fn end(self: &Arc<Self>, link: &Arc<Link>, host: &dyn Host, ended: &str, wanted: bool) {
@@ -312,42 +347,19 @@ impl Instance {
     }
 }
 
+/// The end of a handshake that goes on; never, where none does.
+async fn shaken(handshake: &mut Option<Pin<Box<impl Future<Output = Outcome>>>>) -> Outcome {
+    match handshake {
+        Some(handshake) => handshake.await,
+        None => std::future::pending().await,
+    }
+}
+
 async fn sleep_until(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
         None => std::future::pending().await,
     }
-}
-
-/// `Err(None)`: the child went away meanwhile.
-async fn handshake(link: &Link, params: &str, within: Duration) -> Result<Info, Option<String>> {
-    #[derive(Deserialize)]
-    struct Initialized {
-        #[serde(rename = "protocolVersion", default)]
-        version: String,
-        #[serde(default)]
-        capabilities: Value,
-    }
-    // The machine's deadline comes first; this one only bounds the wait.
-    let answer = link.ask_result(method::INITIALIZE, params, within * 2).await.map_err(
-        |error| match error {
-            wire::AskError::Gone => None,
-            error => Some(format!("initialize failed: {error}")),
-        },
-    )?;
-    let raw = answer.result().unwrap_or("null");
-    let result: Initialized = serde_json::from_str(raw)
-        .map_err(|error| Some(format!("its answer to initialize cannot be read: {error}")))?;
-    let version = Version::parse(&result.version).ok_or_else(|| {
-        let known: Vec<&str> = Version::ALL.iter().map(|version| version.as_str()).collect();
-        Some(format!(
-            "it speaks protocol version \"{}\", this gateway speaks {}",
-            result.version,
-            known.join(", ")
-        ))
-    })?;
-    link.announce(method::INITIALIZED, "{}").map_err(|_| None)?;
-    Ok(Info { raw: raw.into(), version, capabilities: result.capabilities })
 }
 
 fn exit_text(status: std::io::Result<std::process::ExitStatus>) -> String {

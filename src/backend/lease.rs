@@ -31,8 +31,13 @@ impl Lease {
 
     /// Keeps the instance awake without counting as a call: for subscriptions and tasks.
     pub fn only_hold(mut self) -> Self {
-        self.slot = None;
+        self.release_slot();
         self
+    }
+
+    /// The same, for a call that waits for its client.
+    pub fn release_slot(&mut self) {
+        self.slot = None;
     }
 }
 

@@ -4,7 +4,9 @@
 //! what its messages mean: that is told by [`Host`], which the gateway implements.
 #![forbid(unsafe_code)]
 
+mod ask;
 mod backoff;
+mod handshake;
 mod instance;
 mod lease;
 mod pending;
@@ -13,12 +15,14 @@ mod stderr;
 mod supervisor;
 mod wire;
 
-pub use instance::{Instance, Opening};
+pub use ask::{AskError, own_meta};
+pub use handshake::Opening;
+pub use instance::Instance;
 pub use lease::Lease;
 pub use pending::Call;
 pub use state::Phase;
-pub use supervisor::{AcquireError, Holder, InstanceKey, InstanceStatus, Scope, Supervisor};
-pub use wire::{AskError, Link};
+pub use supervisor::{AcquireError, Holder, InstanceKey, InstanceStatus, Scope, Speak, Supervisor};
+pub use wire::{Info, Link};
 
 use std::sync::Arc;
 
@@ -32,7 +36,7 @@ pub trait Host: Send + Sync {
     fn notification(&self, from: &Arc<Instance>, link: &Arc<Link>, message: Message);
     /// A request of the backend to its client. Answered by [`Link::answer`].
     fn request(&self, from: &Arc<Instance>, link: &Arc<Link>, message: Message);
-    /// The `initialize` parameters for an instance that is about to start.
+    /// How to open the conversation with an instance that is about to start.
     fn opening(&self, instance: &Instance) -> Opening;
     /// The handshake is done.
     fn ready(&self, instance: &Arc<Instance>, link: &Arc<Link>);

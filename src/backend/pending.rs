@@ -22,6 +22,8 @@ pub struct Call {
     pub token: Option<String>,
     /// Whose call it is; a question that the backend asks meanwhile goes there.
     pub session: u64,
+    /// Sessions of one client, each for one request of it, have this in common.
+    pub client: u64,
     pub reply: Sender,
 }
 
@@ -83,10 +85,29 @@ impl Pending {
                 }
                 let bytes = message.edit().id(call.id.as_str()).finish();
                 // The caller may be gone; then nobody waits for this.
-                let _ = call.reply.send(Outgoing { bytes, last: true });
+                let _ = call.reply.send(Outgoing::answer(bytes, message.is_error()));
             }
             None => self.strays += 1,
         }
+    }
+
+    /// From now on the call's answer and progress carry this id and token (JSON text), and it is
+    /// this client's.
+    pub(super) fn readdress(&mut self, number: u64, id: &str, token: Option<&str>, client: u64) {
+        if let Some(call) = self.calls.get_mut(&number) {
+            call.id = id.to_owned();
+            call.token = token.map(str::to_owned);
+            call.client = client;
+        }
+    }
+
+    /// Hands a notification to the subscription that it names: a call that goes on.
+    pub(super) fn subscribed(&self, message: &Message) -> bool {
+        let number = message.subscription().map(|id| id.trim_matches('"'));
+        let call = number.and_then(|id| id.parse().ok()).and_then(|id: u64| self.calls.get(&id));
+        let Some(call) = call else { return false };
+        let _ = call.reply.notify(message.edit().finish());
+        true
     }
 
     /// Hands progress to the call that it belongs to, under the caller's token.
@@ -121,7 +142,7 @@ impl Pending {
         self.tasks_asked.clear();
         for call in std::mem::take(&mut self.calls).into_values() {
             let bytes = error_response(Some(&call.id), ErrorCode::Internal, text);
-            let _ = call.reply.send(Outgoing { bytes, last: true });
+            let _ = call.reply.send(Outgoing::answer(bytes, true));
         }
     }
 
@@ -134,12 +155,16 @@ impl Pending {
             .map(|call| call.reply.clone())
     }
 
-    /// The session all calls in flight belong to, if it is one.
+    /// The session of the newest call, if all calls in flight are of one client.
     pub(super) fn only_session(&self) -> Option<u64> {
-        let mut sessions =
-            self.calls.values().map(|call| call.session).filter(|session| *session != 0);
-        let first = sessions.next()?;
-        sessions.all(|session| session == first).then_some(first)
+        let mut calls = self.calls.values().rev().filter(|call| call.session != 0);
+        let newest = calls.next()?;
+        calls.all(|call| call.client == newest.client).then_some(newest.session)
+    }
+
+    /// The session of the newest call.
+    pub(super) fn newest_session(&self) -> Option<u64> {
+        self.calls.values().rev().map(|call| call.session).find(|session| *session != 0)
     }
 
     pub(super) fn sessions(&self) -> Vec<u64> {
@@ -150,8 +175,9 @@ impl Pending {
         all
     }
 
+    /// Calls of clients; what the gateway itself asks or listens to does not count.
     pub(super) fn len(&self) -> usize {
-        self.calls.len()
+        self.calls.values().filter(|call| call.session != 0).count()
     }
 }
 
@@ -182,7 +208,7 @@ mod tests {
 
     fn call(id: &str, token: Option<&str>, session: u64) -> (Call, Receiver) {
         let (reply, receiver) = stream(Bounds::REQUEST);
-        (Call { id: id.into(), token: token.map(Into::into), session, reply }, receiver)
+        (Call { id: id.into(), token: token.map(Into::into), session, client: session, reply }, receiver)
     }
 
     fn message(text: &str) -> Message {
@@ -302,6 +328,44 @@ mod tests {
     }
 
     #[test]
+    fn two_requests_of_one_client_are_told_apart_and_belong_to_it() {
+        let mut pending = Pending::default();
+        let streams: Vec<Receiver> = [7, 8]
+            .into_iter()
+            .map(|session| {
+                let (call, receiver) = call("1", None, session);
+                pending.add(Call { client: 3, ..call });
+                receiver
+            })
+            .collect();
+        assert_eq!(pending.only_session(), Some(8), "the newest");
+        pending.readdress(1, "\"again\"", None, 4);
+        assert_eq!(pending.only_session(), None);
+        assert_eq!(pending.newest_session(), Some(8));
+        pending.answer(&message(r#"{"jsonrpc":"2.0","id":1,"result":{}}"#));
+        let mut streams = streams.into_iter();
+        let got = streams.next().unwrap().try_recv().unwrap();
+        assert_eq!(got.bytes, r#"{"jsonrpc":"2.0","id":"again","result":{}}"#);
+    }
+
+    #[test]
+    fn what_a_subscription_brings_goes_to_it_by_number_or_text() {
+        let mut pending = Pending::default();
+        let (listen, mut stream) = call("0", None, 0);
+        let number = pending.add(listen);
+        let notice = |id: &str| {
+            message(&format!(
+                r#"{{"jsonrpc":"2.0","method":"n","params":{{"_meta":{{"io.modelcontextprotocol/subscriptionId":{id}}}}}}}"#
+            ))
+        };
+        assert!(pending.subscribed(&notice(&number.to_string())));
+        assert!(pending.subscribed(&notice(&format!("\"{number}\""))));
+        assert!(!pending.subscribed(&notice("77")) && !pending.subscribed(&notice("null")));
+        assert!(stream.try_recv().is_some() && stream.try_recv().is_some());
+        assert_eq!(pending.len(), 0, "no call of a client's");
+    }
+
+    #[test]
     fn when_the_backend_dies_every_caller_hears_it_once() {
         let mut pending = Pending::default();
         let (one, mut stream) = call("\"k\"", None, 1);
@@ -313,6 +377,6 @@ mod tests {
             got.bytes,
             r#"{"jsonrpc":"2.0","id":"k","error":{"code":-32603,"message":"backend \"x\" ended"}}"#
         );
-        assert_eq!(pending.len(), 0);
+        assert!(pending.calls.is_empty());
     }
 }

@@ -35,10 +35,20 @@ pub enum Scope {
     All,
 }
 
+/// Which era an instance is to speak. A process holds to the one that it was opened in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Speak {
+    /// The stateless revision where the backend knows it; else the older ones.
+    Best,
+    /// `initialize` and what follows from it, where the backend knows both.
+    Legacy,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct InstanceKey {
     pub server: Arc<str>,
     pub scope: Scope,
+    pub speak: Speak,
 }
 
 impl fmt::Display for Scope {
@@ -108,6 +118,8 @@ fn retry(failures: u32, again: Duration) -> String {
 pub struct InstanceStatus {
     pub server: Arc<str>,
     pub scope: String,
+    /// The revision that was agreed on, while one runs.
+    pub version: Option<&'static str>,
     pub phase: Phase,
     pub pid: Option<i32>,
     pub calls: usize,
@@ -156,9 +168,15 @@ impl Supervisor {
     }
 
     /// The instance that serves this holder, running or not.
-    fn instance(&self, name: &Arc<str>, holder: &Holder) -> Result<Arc<Instance>, AcquireError> {
+    fn instance(
+        &self,
+        name: &Arc<str>,
+        holder: &Holder,
+        speak: Speak,
+    ) -> Result<Arc<Instance>, AcquireError> {
         let server = self.server(name).ok_or_else(|| AcquireError::Unknown(Arc::clone(name)))?;
-        let key = InstanceKey { server: Arc::clone(name), scope: holder.scope(server.share) };
+        let scope = holder.scope(server.share);
+        let key = InstanceKey { server: Arc::clone(name), scope, speak };
         let mut instances = self.instances();
         let instance =
             instances.entry(key).or_insert_with_key(|key| Instance::new(key.clone(), server));
@@ -166,9 +184,9 @@ impl Supervisor {
     }
 
     /// The conversation with the holder's instance, if it runs. Starts nothing.
-    pub fn running(&self, name: &str, holder: &Holder) -> Option<Arc<Instance>> {
+    pub fn running(&self, name: &str, holder: &Holder, speak: Speak) -> Option<Arc<Instance>> {
         let server = self.server(name)?;
-        let key = InstanceKey { server: name.into(), scope: holder.scope(server.share) };
+        let key = InstanceKey { server: name.into(), scope: holder.scope(server.share), speak };
         let instance = self.instances().get(&key).cloned()?;
         (instance.phase() == Phase::Ready).then_some(instance)
     }
@@ -178,10 +196,11 @@ impl Supervisor {
         self: &Arc<Self>,
         permit: Permit,
         holder: &Holder,
+        speak: Speak,
         deadline: Instant,
     ) -> Result<Lease, AcquireError> {
         let server = permit.server();
-        let instance = self.instance(server, holder)?;
+        let instance = self.instance(server, holder, speak)?;
         let start = instance.server().timeouts.start;
         let not_ready = || AcquireError::NotReady { server: Arc::clone(server), start };
         let mut waited = false;
@@ -274,6 +293,7 @@ impl Supervisor {
             InstanceStatus {
                 server: Arc::clone(&instance.key().server),
                 scope: instance.key().scope.to_string(),
+                version: link.as_ref().and_then(|link| link.info()).map(|info| info.version),
                 phase: instance.phase(),
                 pid: instance.pid(),
                 calls: link.map_or(0, |link| link.in_flight()),

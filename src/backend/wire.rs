@@ -22,10 +22,9 @@ use tokio::{
 use super::{
     Host, Instance,
     pending::{self, Call, Pending},
-    stderr,
 };
 use crate::protocol::{
-    ErrorCode, Kind, Message, Version, error_response, method,
+    Era, ErrorCode, Kind, Message, error_response, method,
     stream::{self, Bounds, Outgoing, stream},
 };
 
@@ -43,9 +42,11 @@ const BATCH: usize = 64 * 1024;
 /// What a backend said of itself in its handshake.
 #[derive(Clone, Debug)]
 pub struct Info {
-    /// The `initialize` result, as it came.
+    /// The result of `initialize` or `server/discover`, as it came.
     pub raw: Arc<str>,
-    pub version: Version,
+    /// Its process holds to it.
+    pub era: Era,
+    pub version: &'static str,
     pub capabilities: Value,
 }
 
@@ -64,23 +65,13 @@ pub struct Link {
     doubted: AtomicBool,
     /// Lists that are being asked for.
     listing: AtomicUsize,
+    written: AtomicBool,
 }
 
 /// The child is gone, or going.
 #[derive(Debug, thiserror::Error)]
 #[error("backend has ended")]
 pub struct Gone;
-
-/// Why the gateway's own question to a backend has no result.
-#[derive(Debug, thiserror::Error)]
-pub enum AskError {
-    #[error("{0}")]
-    Answered(String),
-    #[error("ended before it answered")]
-    Gone,
-    #[error("no answer to {method} within {} s", after.as_secs_f32())]
-    Late { method: String, after: Duration },
-}
 
 impl Link {
     pub(super) fn new(calls: usize) -> (Arc<Self>, stream::Receiver) {
@@ -96,18 +87,19 @@ impl Link {
             began: Instant::now(),
             doubted: AtomicBool::new(false),
             listing: AtomicUsize::new(0),
+            written: AtomicBool::new(false),
         };
         (Arc::new(link), receiver)
     }
 
-    fn pending(&self) -> MutexGuard<'_, Pending> {
+    pub(super) fn pending(&self) -> MutexGuard<'_, Pending> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn line(&self, bytes: Bytes) -> Result<(), Gone> {
         let input = self.input.lock().unwrap_or_else(PoisonError::into_inner);
         let input = input.as_ref().ok_or(Gone)?;
-        input.send(Outgoing { bytes, last: false }).map_err(|_| {
+        input.send(Outgoing::notice(bytes)).map_err(|_| {
             self.deaf.notify_one();
             Gone
         })
@@ -120,6 +112,11 @@ impl Link {
     /// What the backend said in its handshake; `None` before that is done.
     pub fn info(&self) -> Option<&Info> {
         self.info.get()
+    }
+
+    /// The era that the child holds to; before its handshake is done, nobody needs to know.
+    pub fn era(&self) -> Era {
+        self.info().map_or(Era::Legacy, |info| info.era)
     }
 
     /// True where the backend's capabilities have this member.
@@ -198,41 +195,9 @@ impl Link {
         let _ = self.line(line.freeze());
     }
 
-    /// Asks on the gateway's own behalf; the answer may be an error. `params` is JSON text.
-    pub async fn ask(
-        &self,
-        method: &str,
-        params: &str,
-        within: Duration,
-    ) -> Result<Message, AskError> {
-        let (reply, mut answers) = stream(Bounds::REQUEST);
-        let call = Call { id: "0".into(), token: None, session: 0, reply };
-        let text =
-            format!("{{\"jsonrpc\":\"2.0\",\"id\":0,\"method\":\"{method}\",\"params\":{params}}}");
-        let request =
-            Message::parse(text.into()).map_err(|why| AskError::Answered(why.to_string()))?;
-        let id = self.request(&request, None, call).map_err(|_| AskError::Gone)?;
-        // Cancels the question when it is dropped; one that is answered is not known any more.
-        let _asked = Asked { link: self, id };
-        let answer = tokio::time::timeout(within, answers.recv()).await;
-        let late = |_| AskError::Late { method: method.to_owned(), after: within };
-        let answer = answer.map_err(late)?;
-        let answer = answer.and_then(|answer| Message::parse(answer.bytes).ok());
-        answer.ok_or(AskError::Gone)
-    }
-
-    /// Asks, and takes nothing but a result.
-    pub async fn ask_result(
-        &self,
-        method: &str,
-        params: &str,
-        within: Duration,
-    ) -> Result<Message, AskError> {
-        let answer = self.ask(method, params, within).await?;
-        match answer.error() {
-            Some((text, _)) => Err(AskError::Answered(stderr::told(&text))),
-            None => Ok(answer),
-        }
+    /// From now on what comes of this call is for another request of its client.
+    pub fn readdress(&self, call: u64, id: &str, token: Option<&str>, client: u64) {
+        self.pending().readdress(call, id, token, client);
     }
 
     /// The newest stream of this session's calls here.
@@ -255,6 +220,11 @@ impl Link {
         self.pending().task_session(task)
     }
 
+    /// The session of the newest call in flight.
+    pub fn newest_session(&self) -> Option<u64> {
+        self.pending().newest_session()
+    }
+
     /// The sessions with calls in flight.
     pub fn sessions(&self) -> Vec<u64> {
         self.pending().sessions()
@@ -267,6 +237,11 @@ impl Link {
     /// Lines that were no messages, and answers that nobody waited for.
     pub fn noise(&self) -> (u64, u64) {
         (self.junk.load(Ordering::Relaxed), self.pending().strays)
+    }
+
+    /// True once anything has been put into the child's stdin.
+    pub(super) fn has_written(&self) -> bool {
+        self.written.load(Ordering::Relaxed)
     }
 
     /// When the child said something last.
@@ -320,17 +295,6 @@ impl Drop for Listing {
     }
 }
 
-struct Asked<'a> {
-    link: &'a Link,
-    id: u64,
-}
-
-impl Drop for Asked<'_> {
-    fn drop(&mut self) {
-        self.link.cancel(self.id, None, "no answer is needed any more");
-    }
-}
-
 /// Writes what waits, small lines together, until the input is closed or the pipe breaks.
 pub(super) async fn write(
     mut pipe: impl AsyncWrite + Unpin,
@@ -356,6 +320,7 @@ pub(super) async fn write(
         if pipe.write_all(&batch).await.is_err() {
             return link.deaf.notify_one();
         }
+        link.written.store(true, Ordering::Relaxed);
         batch.clear();
     }
 }
@@ -436,6 +401,10 @@ fn deliver(instance: &Arc<Instance>, link: &Arc<Link>, host: &dyn Host, message:
                 host.notification(instance, link, message);
             }
         }
-        Kind::Notification => host.notification(instance, link, message),
+        Kind::Notification => {
+            if !(message.subscription().is_some() && link.pending().subscribed(&message)) {
+                host.notification(instance, link, message);
+            }
+        }
     }
 }

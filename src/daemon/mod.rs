@@ -20,7 +20,7 @@ use crate::{
     backend::Supervisor,
     config::Config,
     frontend::{self, Limits, Shared, http, stdio, unix},
-    gateway::Gateway,
+    gateway::{Gateway, Keys},
     policy::{Credential, Policy},
     spawner::Spawner,
     sys::{fds, peer},
@@ -60,8 +60,14 @@ impl Daemon {
         let owner = policy.identify(&Credential::Own, None)?;
         let tracker = TaskTracker::new();
         let supervisor = Supervisor::new(&config.servers, Spawner, tracker.clone());
-        let gateway =
-            Gateway::new(Arc::new(config), policy, supervisor, cache_folder(), tracker.clone());
+        let gateway = Gateway::new(
+            Arc::new(config),
+            policy,
+            supervisor,
+            cache_folder(),
+            state_keys(),
+            tracker.clone(),
+        );
         let (drain, kill) = (CancellationToken::new(), CancellationToken::new());
         let shared = Shared::new(
             Arc::clone(&gateway),
@@ -151,6 +157,25 @@ impl Daemon {
         self.tracker.close();
         self.drain.cancel();
     }
+}
+
+/// What seals the states that clients carry for us: a credential of the init system's, a file of
+/// our own in the runtime folder, or, where there is none, keys that nobody else needs.
+fn state_keys() -> Keys {
+    let absolute = |name| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let credential = absolute("CREDENTIALS_DIRECTORY").map(|dir| dir.join("request-state.key"));
+    let runtime = absolute("RUNTIME_DIRECTORY")
+        .or_else(|| absolute("XDG_RUNTIME_DIR").map(|dir| dir.join("mcp-gateway")));
+    let keys = match (credential.filter(|file| file.exists()), runtime) {
+        (Some(file), _) => Keys::read(&file).map_err(|error| (file, error)),
+        (None, Some(folder)) => Keys::keep(&folder).map_err(|error| (folder, error)),
+        (None, None) => return Keys::random(),
+    };
+    keys.unwrap_or_else(|(path, error)| {
+        let path = path.display();
+        tracing::warn!("{path}: {error}: states of this process cannot be continued by the next");
+        Keys::random()
+    })
 }
 
 /// The folder that outlives us: given by the init system, or the user's cache.

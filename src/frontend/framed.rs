@@ -234,14 +234,14 @@ impl Incoming<'_> {
                 }
             }
             if !responses.is_empty() {
-                let _ = replies.send(Outgoing { bytes: batch::join(&responses), last: true });
+                let _ = replies.send(Outgoing::answer(batch::join(&responses), false));
             }
         }));
         true
     }
 
     fn reply(&self, bytes: Bytes) -> bool {
-        self.replies.send(Outgoing { bytes, last: true }).is_ok()
+        self.replies.send(Outgoing::answer(bytes, true)).is_ok()
     }
 }
 

@@ -9,6 +9,7 @@ mod connection;
 mod events;
 mod get;
 mod head;
+mod modern;
 mod origin;
 mod post;
 mod pulse;

@@ -2,7 +2,7 @@
 
 use std::{borrow::Cow, time::Instant};
 
-use super::{error::Failure, router::Request, session::Session};
+use super::{error::Failure, exchange::Ended, router::Request, session::Session};
 
 /// Characters of a name; a stranger's may be as long as a message.
 const LONGEST: usize = 200;
@@ -25,10 +25,11 @@ impl<'a> Audit<'a> {
         Audit { session, method, server, name, began: Instant::now() }
     }
 
-    pub(super) fn end(self, outcome: Result<bool, &Failure>) {
+    pub(super) fn end(self, outcome: Result<Ended, &Failure>) {
         let outcome = match outcome {
-            Ok(true) => "error",
-            Ok(false) => "ok",
+            Ok(Ended::Failed) => "error",
+            Ok(Ended::Done) => "ok",
+            Ok(Ended::Asked) => "asked",
             Err(failure) => failure.outcome(),
         };
         self.line(outcome);

@@ -80,7 +80,7 @@ impl Gateway {
             .servers()
             .filter(|server| visible(&server.name))
             .map(|server| {
-                let own = self.key(server, session.holder());
+                let own = self.key(server, session);
                 let listing = self.catalog.get(&own, server);
                 let instances: Vec<Value> = running
                     .iter()
@@ -89,6 +89,7 @@ impl Gateway {
                         json!({
                             "for": instance.scope,
                             "state": phase(instance.phase),
+                            "protocol": instance.version,
                             "pid": instance.pid,
                             "calls": instance.calls,
                             "starts": instance.starts,

@@ -1,35 +1,22 @@
 //! One call, told in order: route, permit, lease, pipes, answer, audit.
 
-use std::{
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::sync::Arc;
 
 use serde_json::Value;
 
 use super::{
-    Gateway, Layer,
+    Layer,
     audit::Audit,
-    catalog::{Kind, Route},
+    catalog::{Kind, Mirrored, Route},
     error::Failure,
+    exchange::{self, Order},
     lists,
     router::{self, Answer, Request},
 };
 use crate::{
-    backend::{AskError, Call, Instance, Lease, Link},
-    config::Timeouts,
     policy::{Permit, Target},
-    protocol::{
-        Message, method,
-        stream::{self, Bounds, stream},
-    },
+    protocol::{Message, method},
 };
-
-/// How often a call looks whether its client is still thinking.
-const THINKING: Duration = Duration::from_secs(1);
-
-/// How long a backend that missed a call's deadline may take for a ping.
-const DOUBT: Duration = Duration::from_secs(5);
 
 pub(super) async fn tool(request: &Request<'_>) -> Result<Answer, Failure> {
     let name = request.message.name();
@@ -42,9 +29,41 @@ pub(super) async fn tool(request: &Request<'_>) -> Result<Answer, Failure> {
             (Route::Connect { server }, _) => return router::connect(request, &server).await,
             (Route::Backend { server, bare }, exposed) => (server, bare, exposed),
         };
+    mirrored(request, &name)?;
     let target = Target::Tool { server: &server, exposed: &exposed, bare: &bare };
     let permit = permit(request, target).ok_or_else(unknown)?;
     forward(request, permit, (*bare != *name).then_some(bare.as_str())).await
+}
+
+/// The header fields of a modern HTTP request that repeat arguments say the same as these
+/// (streamable HTTP, "Server Behavior for Custom Headers").
+fn mirrored(request: &Request<'_>, name: &str) -> Result<(), Failure> {
+    let Some(fields) = request.session.take_fields() else { return Ok(()) };
+    let view = request.session.view();
+    let Some(shown) = view.tools.find(name) else { return Ok(()) };
+    if shown.mirrored.is_empty() {
+        return Ok(());
+    }
+    let params: Value = request.message.params().unwrap_or_default();
+    for one in &shown.mirrored {
+        let mut said = fields.iter().filter(|(field, _)| field.eq_ignore_ascii_case(&one.name));
+        let said = (said.next().map(|(_, value)| value.as_str()), said.next());
+        let mismatch = |why: &str| {
+            Failure::HeaderMismatch(format!("Mcp-Param-{}: {why}", one.name))
+        };
+        match (one.expected(&params["arguments"]), said) {
+            (_, (_, Some(_))) => return Err(mismatch("comes more than once")),
+            (None, (None, _)) => {}
+            (None, (Some(_), _)) => return Err(mismatch("there is no such argument")),
+            (Some(_), (None, _)) => return Err(mismatch("is missing")),
+            (Some(argument), (Some(field), _)) => {
+                if !Mirrored::agrees(field, argument) {
+                    return Err(mismatch("is not what the argument says"));
+                }
+            }
+        }
+    }
+    Ok(())
 }
 
 pub(super) async fn prompt(request: &Request<'_>) -> Result<Answer, Failure> {
@@ -71,9 +90,16 @@ pub(super) async fn resource(request: &Request<'_>) -> Result<Answer, Failure> {
 pub(super) async fn resource_permit(request: &Request<'_>) -> Result<Permit, Failure> {
     let uri = request.message.uri();
     let uri = uri.ok_or_else(|| Failure::InvalidParams("`uri` is missing".into()))?;
-    let unknown = || Failure::UnknownResource(uri.clone().into_owned());
-    let server = locate(request, &uri).await.ok_or_else(unknown)?;
-    permit(request, Target::Resource { server: &server, uri: &uri }).ok_or_else(unknown)
+    permit_for_resource(request, &uri).await
+}
+
+pub(super) async fn permit_for_resource(
+    request: &Request<'_>,
+    uri: &str,
+) -> Result<Permit, Failure> {
+    let unknown = || Failure::UnknownResource(uri.to_owned());
+    let server = locate(request, uri).await.ok_or_else(unknown)?;
+    permit(request, Target::Resource { server: &server, uri }).ok_or_else(unknown)
 }
 
 async fn locate(request: &Request<'_>, uri: &str) -> Option<Arc<str>> {
@@ -223,10 +249,11 @@ async fn forward_as(
 ) -> Result<Answer, Failure> {
     let server = Arc::clone(permit.server());
     let method = request.message.method();
-    let subject = request.message.name().or_else(|| request.message.uri()).unwrap_or_default();
+    let order = Order { request, message, name, server: Arc::clone(&server) };
+    let subject = order.subject();
     let mut audit = Some(Audit::begin(request.session, &method, &server, name.unwrap_or(&subject)));
     let cancelled = Cancelled(&mut audit);
-    let outcome = exchange(request, message, permit, name).await;
+    let outcome = exchange::run(&order, permit).await;
     if let Some(audit) = cancelled.0.take() {
         audit.end(outcome.as_ref().copied());
     }
@@ -241,141 +268,5 @@ impl Drop for Cancelled<'_, '_> {
         if let Some(audit) = self.0.take() {
             audit.cancelled();
         }
-    }
-}
-
-/// True when the answer is an error of the backend's own.
-async fn exchange(
-    request: &Request<'_>,
-    message: &Message,
-    permit: Permit,
-    name: Option<&str>,
-) -> Result<bool, Failure> {
-    let session = request.session;
-    let gateway = session.gateway();
-    let server = Arc::clone(permit.server());
-    let timeouts =
-        gateway.server(&server).map(|server| server.timeouts.clone()).unwrap_or_default();
-    let lease = acquire(request, permit, &timeouts).await?;
-    session.uses(&server);
-    let (reply, mut answers) = stream(Bounds::REQUEST);
-    let call = Call {
-        id: request.id().to_owned(),
-        token: request.message.progress_token().map(str::to_owned),
-        session: session.serial(),
-        reply,
-    };
-    let gone = || Failure::Gone(server.to_string());
-    let id = lease.link().request(message, name, call).map_err(|_| gone())?;
-    let mut pending = Pending { link: lease.link(), id, request, open: true };
-    let began = Instant::now();
-    let last_moment = began + timeouts.max_call;
-    let mut until = began + timeouts.call;
-    let timer = tokio::time::sleep_until(until.into());
-    tokio::pin!(timer);
-    loop {
-        tokio::select! {
-            biased;
-            answer = answers.recv() => match answer {
-                Some(answer) if answer.last => {
-                    pending.open = false;
-                    let failed = ended(request, &lease, &answer);
-                    let _ = request.reply.send(answer);
-                    return Ok(failed);
-                }
-                Some(notice) => {
-                    // Progress, or a question to the client: the backend is at work.
-                    until = (Instant::now() + timeouts.call).min(last_moment);
-                    let _ = request.reply.send(notice);
-                }
-                // Its stream was lost: to the backend's end, or to a flood of its own messages.
-                None if lease.link().is_open() => {
-                    return Err(Failure::Flooded(server.to_string()));
-                }
-                None => {
-                    pending.open = false;
-                    return Err(gone());
-                }
-            },
-            () = &mut timer => {
-                let now = Instant::now();
-                if session.questions.any_for(lease.link()) && now < last_moment {
-                    // The client is thinking, not the backend.
-                    until = (now + THINKING).min(last_moment);
-                }
-                if now < until {
-                    timer.as_mut().reset(until.into());
-                    continue;
-                }
-                pending.open = false;
-                lease.link().cancel(id, None, "timed out");
-                gateway.doubt(lease.instance(), lease.link(), began);
-                let (key, limit) = if until == last_moment {
-                    ("timeouts.max_call", timeouts.max_call)
-                } else {
-                    ("timeouts.call", timeouts.call)
-                };
-                return Err(Failure::Late { server: server.to_string(), seconds: limit.as_secs_f32(), key });
-            }
-        }
-    }
-}
-
-/// A request that is dropped before its answer is cancelled at the backend.
-struct Pending<'a, 'b> {
-    link: &'a Arc<Link>,
-    id: u64,
-    request: &'a Request<'b>,
-    open: bool,
-}
-
-impl Drop for Pending<'_, '_> {
-    fn drop(&mut self) {
-        if self.open {
-            self.link.cancel(self.id, self.request.words().as_ref(), "the client has gone");
-        }
-    }
-}
-
-/// What an answer means to the gateway itself. True for an error of the backend's own.
-fn ended(request: &Request<'_>, lease: &Lease, answer: &stream::Outgoing) -> bool {
-    let Ok(message) = Message::parse(answer.bytes.clone()) else { return false };
-    let gateway = request.session.gateway();
-    if request.message.wants_task()
-        && let Some(result) = message.result()
-    {
-        gateway.remember_task(request, lease, result);
-    }
-    gateway.task_answered(request.message, lease, &message);
-    message.is_error()
-}
-
-async fn acquire(
-    request: &Request<'_>,
-    permit: Permit,
-    timeouts: &Timeouts,
-) -> Result<Lease, Failure> {
-    let session = request.session;
-    let what = format!("backend \"{}\"", permit.server());
-    let deadline = Instant::now() + timeouts.start.max(timeouts.call);
-    let lease = session.gateway().supervisor.acquire(permit, session.holder(), deadline);
-    Ok(request.while_starting(&what, lease).await?)
-}
-
-impl Gateway {
-    /// After a call that timed out: a backend that has said nothing since and does not answer a
-    /// ping either is replaced.
-    fn doubt(&self, instance: &Arc<Instance>, link: &Arc<Link>, since: Instant) {
-        if link.heard() > since || !link.begin_doubt() {
-            return;
-        }
-        let (instance, link) = (Arc::clone(instance), Arc::clone(link));
-        self.tracker.spawn(async move {
-            let answer = link.ask(method::PING, "{}", DOUBT).await;
-            if matches!(answer, Err(AskError::Late { .. })) && link.heard() <= since {
-                instance.give_up("answers neither a call nor a ping");
-            }
-            link.end_doubt();
-        });
     }
 }

@@ -1,10 +1,11 @@
 //! The gateway's own errors, as clients see them.
 
 use bytes::Bytes;
+use serde_json::{Value, json};
 
 use crate::{
     backend::AcquireError,
-    protocol::{ErrorCode, error_response},
+    protocol::{Era, ErrorCode, Version, error_response_with},
 };
 
 /// Why a request has no result. The texts are for the client; the log has more.
@@ -17,12 +18,18 @@ pub(super) enum Failure {
     UnknownPrompt(String),
     #[error("Resource not found: {0}")]
     UnknownResource(String),
-    #[error("Task not found: {0}")]
+    #[error("Task not found: {0} (a task lives only as long as its backend's process)")]
     UnknownTask(String),
     #[error("Method not found: {0}")]
     UnknownMethod(String),
     #[error("{0}")]
     InvalidParams(String),
+    #[error("requestState is refused: {0}")]
+    BadState(&'static str),
+    #[error("Unsupported protocol version: {0}")]
+    UnsupportedVersion(String),
+    #[error("Header mismatch: {0}")]
+    HeaderMismatch(String),
     #[error("not initialized: send `initialize` first")]
     NotInitialized,
     #[error("this session is initialized already")]
@@ -48,11 +55,15 @@ pub(super) enum Failure {
 }
 
 impl Failure {
-    fn code(&self) -> ErrorCode {
+    fn code(&self, era: Era) -> ErrorCode {
         match self {
+            Self::UnknownResource(_) if era == Era::Modern => ErrorCode::InvalidParams,
+            Self::UnsupportedVersion(_) => ErrorCode::UnsupportedVersion,
+            Self::HeaderMismatch(_) => ErrorCode::HeaderMismatch,
             Self::UnknownTool(_)
             | Self::UnknownPrompt(_)
             | Self::UnknownTask(_)
+            | Self::BadState(_)
             | Self::InvalidParams(_) => ErrorCode::InvalidParams,
             Self::UnknownResource(_) => ErrorCode::ResourceNotFound,
             Self::UnknownMethod(_) => ErrorCode::MethodNotFound,
@@ -69,8 +80,20 @@ impl Failure {
         }
     }
 
-    pub(super) fn response(&self, id: Option<&str>) -> Bytes {
-        error_response(id, self.code(), &self.to_string())
+    /// What the client needs for its next step.
+    fn data(&self, era: Era) -> Option<Value> {
+        match self {
+            Self::UnsupportedVersion(asked) => {
+                Some(json!({"supported": Version::names(), "requested": asked}))
+            }
+            Self::UnknownResource(uri) if era == Era::Modern => Some(json!({"uri": uri})),
+            _ => None,
+        }
+    }
+
+    pub(super) fn response(&self, id: Option<&str>, era: Era) -> Bytes {
+        let data = self.data(era);
+        error_response_with(id, self.code(era), &self.to_string(), data.as_ref())
     }
 
     /// One word for the audit line.

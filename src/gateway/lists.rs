@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use super::{
     Gateway, Layer, Session, call,
     catalog::{Kind, Listing, View},
+    era,
     error::Failure,
     router::{Answer, Request},
 };
@@ -18,7 +19,7 @@ use crate::{
     backend::{InstanceKey, Lease},
     config::{Discover, Server, Share},
     policy::Target,
-    protocol::array_member,
+    protocol::{Era, array_member},
 };
 
 /// In all, for backends that have not been met; who is late is shown by a placeholder.
@@ -39,7 +40,7 @@ pub(super) async fn list(request: &Request<'_>, kind: Kind) -> Result<Answer, Fa
         let what = format!("backend \"{name}\"");
         request.while_starting(&what, meet(session, server, kind)).await?;
         let listing =
-            session.gateway().catalog.get(&session.gateway().key(server, session.holder()), server);
+            session.gateway().catalog.get(&session.gateway().key(server, session), server);
         if listing.is_some_and(|listing| !listing.has(kind.capability())) {
             // It promised no such list; what it says to that is its own business.
             return call::unknown(request).await;
@@ -105,10 +106,10 @@ fn whole(session: &Session, kind: Kind) -> Option<String> {
     let Layer::Server(name) = session.layer() else { return None };
     let gateway = session.gateway();
     let server = gateway.server(name)?;
-    let listing = gateway.catalog.get(&gateway.key(server, session.holder()), server)?;
+    let listing = gateway.catalog.get(&gateway.key(server, session), server)?;
     let list = listing.list(kind)?;
     let all = list.items.len() == items(&session.view(), kind).len();
-    list.whole.clone().filter(|_| all)
+    list.whole.clone().filter(|_| all && listing.era == Some(session.era()))
 }
 
 /// With `share: session` the child's own pages go through; what the role hides is cut out.
@@ -119,8 +120,13 @@ async fn own_child(request: &Request<'_>, server: &Server, kind: Kind) -> Result
     let permit = gateway.policy.authorize(who, Target::Server { server: &server.name });
     let permit = permit.ok_or_else(|| request.unknown_method())?;
     let deadline = Instant::now() + server.timeouts.start.max(server.timeouts.call);
-    let lease = gateway.supervisor.acquire(permit, session.holder(), deadline).await?;
+    let (holder, speak) = (session.holder(), session.speak());
+    let lease = gateway.supervisor.acquire(permit, holder, speak, deadline).await?;
     let params = request.raw_params().unwrap_or_else(|| "{}".into());
+    let params = match lease.link().era() {
+        Era::Legacy => era::legacy_request(&params),
+        Era::Modern => params,
+    };
     let answer = lease.link().ask(kind.method(), &params, server.timeouts.call).await;
     let answer = answer.map_err(|error| Failure::Backend {
         server: server.name.clone(),
@@ -129,7 +135,10 @@ async fn own_child(request: &Request<'_>, server: &Server, kind: Kind) -> Result
     if answer.is_error() {
         return Ok(Answer::Message(answer.edit().id(request.id()).finish()));
     }
-    let result = answer.result().unwrap_or("{}");
+    let result = match (session.era(), answer.result().unwrap_or("{}")) {
+        (Era::Legacy, result) if lease.link().era() == Era::Modern => &era::legacy_result(result),
+        (_, result) => result,
+    };
     let Some(all) = array_member(result, kind.member()) else {
         return Ok(Answer::Result(result.to_owned()));
     };
@@ -252,7 +261,7 @@ impl Gateway {
             done.send_replace(true);
             return over;
         };
-        let key = (self.key(server, session.holder()), kinds.to_vec());
+        let key = (self.key(server, session), kinds.to_vec());
         let mut meetings = self.meetings.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(going_on) = meetings.get(&key) {
             return going_on.clone();
@@ -299,7 +308,8 @@ pub(super) async fn discover(
     if session.is_closed() {
         return Err(Failure::ShuttingDown);
     }
-    let lease = gateway.supervisor.acquire(permit, session.holder(), deadline).await?;
+    let (holder, speak) = (session.holder(), session.speak());
+    let lease = gateway.supervisor.acquire(permit, holder, speak, deadline).await?;
     // Listing is no call of a client's; it must not take one's place.
     let lease = lease.only_hold();
     session.uses(&name.as_str().into());
@@ -339,7 +349,7 @@ pub(super) async fn discover(
 impl Gateway {
     /// Whether this list of a backend has not been taken yet, though it may have one.
     fn lacks(&self, session: &Session, server: &Server, kind: Kind) -> bool {
-        let key = self.key(server, session.holder());
+        let key = self.key(server, session);
         match self.catalog.get(&key, server) {
             None => true,
             Some(listing) => lacks(&listing, kind),

@@ -8,13 +8,17 @@ mod backlog;
 mod builtin;
 mod call;
 mod catalog;
+mod era;
 mod error;
+mod exchange;
+mod flight;
 mod lists;
 mod notices;
 mod opening;
 mod questions;
 mod router;
 mod session;
+mod subscribe;
 mod subscriptions;
 mod tasks;
 
@@ -28,17 +32,22 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio_util::task::TaskTracker;
+use bytes::Bytes;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub use era::Keys;
 pub use session::{Session, Work};
 
 use crate::{
-    backend::{Holder, Host, InstanceKey, Supervisor},
+    backend::{Holder, Host, InstanceKey, Speak, Supervisor},
     config::{Config, Discover, Server, Share},
     policy::{Credential, Denied, Policy, Principal, Target},
+    protocol::{Era, Message, method, stream},
 };
 use catalog::{Catalog, Disk, Source, View};
-use notices::Debounce;
+use era::{Parking, Said, States, Upstream};
+use error::Failure;
+use notices::{Debounce, Levels};
 use tasks::Tasks;
 
 /// Sessions at a time; one more is turned away.
@@ -76,6 +85,22 @@ pub enum OpenError {
     UnknownServer(String),
     #[error("{SESSIONS} sessions are open, and no more are taken")]
     TooMany,
+    /// A request that is not in order: the response to it.
+    #[error("the request is refused")]
+    Refused(Bytes),
+}
+
+fn refusal(failure: &Failure, message: &Message) -> Bytes {
+    failure.response(message.id(), Era::Modern)
+}
+
+/// The client's end of a request of the modern era. Who drops it wants no answer any more.
+pub struct Leave(Arc<Session>);
+
+impl Drop for Leave {
+    fn drop(&mut self) {
+        self.0.leave();
+    }
 }
 
 /// What all sessions share.
@@ -92,18 +117,26 @@ pub struct Gateway {
     tracker: TaskTracker,
     began: Instant,
     draining: AtomicBool,
+    /// What goes on until the gateway ends is to end now.
+    ending: CancellationToken,
     meetings: lists::Meetings,
     /// A task looks after open questions.
     watching: AtomicBool,
+    parking: Parking,
+    states: States,
+    upstream: Upstream,
+    levels: Levels,
 }
 
 impl Gateway {
-    /// `cache` is the folder that outlives the daemon; `None` remembers nothing.
+    /// `cache` is the folder that outlives the daemon; `None` remembers nothing. `keys` seal what
+    /// clients carry for us.
     pub fn new(
         config: Arc<Config>,
         policy: Policy,
         supervisor: Arc<Supervisor>,
         cache: Option<PathBuf>,
+        keys: Keys,
         tracker: TaskTracker,
     ) -> Arc<Self> {
         let gateway = Arc::new_cyclic(|me| Gateway {
@@ -118,8 +151,13 @@ impl Gateway {
             tracker,
             began: Instant::now(),
             draining: AtomicBool::new(false),
+            ending: CancellationToken::new(),
             meetings: lists::Meetings::default(),
             watching: AtomicBool::new(false),
+            parking: Parking::default(),
+            states: States::new(keys),
+            upstream: Upstream::default(),
+            levels: Levels::default(),
             supervisor,
         });
         let host: Weak<dyn Host> = Arc::downgrade(&gateway) as Weak<dyn Host>;
@@ -137,6 +175,35 @@ impl Gateway {
     }
 
     pub fn open(self: &Arc<Self>, hello: Hello) -> Result<Arc<Session>, OpenError> {
+        self.may_open(&hello)?;
+        let session = Session::new(Arc::clone(self), self.next_session(), hello);
+        self.enter(&session)?;
+        Ok(session)
+    }
+
+    /// Takes one request of the modern era that came without a connection of its own. Dropping
+    /// the [`Leave`] cancels it. `fields` are the header fields that repeat arguments.
+    pub fn single(
+        self: &Arc<Self>,
+        hello: Hello,
+        message: Message,
+        fields: Vec<(String, String)>,
+        reply: &stream::Sender,
+    ) -> Result<(Leave, Option<Work>), OpenError> {
+        self.may_open(&hello)?;
+        let said = match Said::read(&message) {
+            Ok(said) => said,
+            Err(failure) => return Err(OpenError::Refused(refusal(&failure, &message))),
+        };
+        let serial = self.next_session();
+        let session = Session::single(Arc::clone(self), serial, hello, said, &message);
+        session.set_fields(fields);
+        self.enter(&session)?;
+        let work = session.take(Arc::clone(&session), message, reply);
+        Ok((Leave(session), work))
+    }
+
+    fn may_open(&self, hello: &Hello) -> Result<(), OpenError> {
         if let Layer::Server(name) = &hello.layer {
             let known = self.server(name).is_some();
             let target = Target::Server { server: name };
@@ -144,14 +211,20 @@ impl Gateway {
                 return Err(OpenError::UnknownServer(name.clone()));
             }
         }
-        let serial = self.next_session.fetch_add(1, Ordering::Relaxed);
-        let session = Session::new(Arc::clone(self), serial, hello);
+        Ok(())
+    }
+
+    fn next_session(&self) -> u64 {
+        self.next_session.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn enter(&self, session: &Arc<Session>) -> Result<(), OpenError> {
         let mut sessions = self.sessions();
         if sessions.len() >= SESSIONS {
             return Err(OpenError::TooMany);
         }
-        sessions.insert(serial, Arc::clone(&session));
-        Ok(session)
+        sessions.insert(session.serial(), Arc::clone(session));
+        Ok(())
     }
 
     /// How long a quiet HTTP session is kept.
@@ -175,7 +248,8 @@ impl Gateway {
             let deadline = Instant::now() + server.timeouts.start;
             let name = server.name.clone();
             self.tracker.spawn(async move {
-                if let Err(error) = gateway.supervisor.acquire(permit, &holder, deadline).await {
+                let lease = gateway.supervisor.acquire(permit, &holder, Speak::Best, deadline);
+                if let Err(error) = lease.await {
                     tracing::warn!(server = name, "{error}");
                 }
             });
@@ -186,6 +260,8 @@ impl Gateway {
     /// stops. Ends when nothing is left.
     pub async fn drain(&self, grace: Duration) {
         self.draining.store(true, Ordering::Relaxed);
+        self.ending.cancel();
+        self.parking.close();
         let until = Instant::now() + grace;
         while self.sessions().values().any(|session| session.busy()) && Instant::now() < until {
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -225,8 +301,36 @@ impl Gateway {
         self.servers().find(|server| server.name == name)
     }
 
-    fn key(&self, server: &Server, holder: &Holder) -> InstanceKey {
-        InstanceKey { server: server.name.as_str().into(), scope: holder.scope(server.share) }
+    /// The instance that this session's calls go to.
+    fn key(&self, server: &Server, session: &Session) -> InstanceKey {
+        let scope = session.holder().scope(server.share);
+        InstanceKey { server: server.name.as_str().into(), scope, speak: session.speak() }
+    }
+
+    /// Who answers, as JSON text.
+    fn introduction(&self) -> String {
+        let version = env!("CARGO_PKG_VERSION");
+        serde_json::json!({"name": self.config.name, "version": version}).to_string()
+    }
+
+    /// Whose caches may keep the gateway's own answer to this, where any may (2026-07-28,
+    /// caching). Where roles or users make a difference, nobody else's.
+    fn cache_scope(&self, session: &Session, method: &str) -> Option<&'static str> {
+        let cacheable = matches!(
+            method,
+            method::DISCOVER
+                | method::TOOLS_LIST
+                | method::PROMPTS_LIST
+                | method::RESOURCES_LIST
+                | method::TEMPLATES_LIST
+                | method::RESOURCES_READ
+        );
+        let mut visible = self.servers().filter(|server| match session.layer() {
+            Layer::Aggregate => true,
+            Layer::Server(name) => server.name == *name,
+        });
+        let same = self.config.roles.is_none() && visible.all(|server| server.share == Share::All);
+        cacheable.then_some(if same { "public" } else { "private" })
     }
 
     /// What this session sees now, and the catalog's generation that it was made from.
@@ -249,9 +353,10 @@ impl Gateway {
     }
 
     fn source<'a>(&self, server: &'a Server, session: &Session) -> Source<'a> {
-        let key = self.key(server, session.holder());
+        let key = self.key(server, session);
         let listing = self.catalog.get(&key, server);
-        let running = || self.supervisor.running(&server.name, session.holder()).is_some();
+        let (holder, speak) = (session.holder(), session.speak());
+        let running = || self.supervisor.running(&server.name, holder, speak).is_some();
         let unknown =
             listing.as_ref().is_none_or(|listing| listing.tools.is_none() && listing.has("tools"));
         // A backend that runs and has not told its tools yet has nothing else to show.

@@ -1,8 +1,8 @@
 //! What backends say of their own accord, and who hears it.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
-    sync::{Arc, Mutex, PoisonError},
+    collections::{HashMap, HashSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::{
-    Gateway, Layer, Session, call,
+    Gateway, Layer, Session,
     catalog::{Kind, Listing, fetch},
     error::Failure,
     opening::Level,
@@ -20,7 +20,7 @@ use super::{
 use crate::{
     backend::{AskError, Host, Instance, InstanceKey, Link, Opening, Scope},
     config::Share,
-    protocol::{Message, method, string_member},
+    protocol::{Era, Message, method, string_member},
 };
 
 /// A list that changes again and again is taken, and told, once in this time.
@@ -49,21 +49,46 @@ impl Debounce {
     }
 }
 
+/// What legacy backends were told to log, as long as they run.
+#[derive(Default)]
+pub(super) struct Levels(Mutex<HashMap<InstanceKey, Level>>);
+
+impl Levels {
+    fn all(&self) -> MutexGuard<'_, HashMap<InstanceKey, Level>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn get(&self, key: &InstanceKey) -> Option<Level> {
+        self.all().get(key).copied()
+    }
+
+    fn note(&self, key: &InstanceKey, level: Level) {
+        self.all().insert(key.clone(), level);
+    }
+
+    fn forget(&self, key: &InstanceKey) {
+        self.all().remove(key);
+    }
+}
+
 impl Host for Gateway {
     fn notification(&self, from: &Arc<Instance>, link: &Arc<Link>, message: Message) {
         match message.method().as_ref() {
             // Without an id it would take back everything.
-            method::CANCELLED => {
-                if let Some(id) = message.request_id() {
-                    self.withdrawn(link, Some(id), Some(&message));
-                }
-            }
+            method::CANCELLED => match (message.request_id(), link.era()) {
+                (Some(id), Era::Legacy) => self.withdrawn(link, Some(id), Some(&message)),
+                // The end of a subscription of ours.
+                (Some(id), Era::Modern) => link.dropped(id),
+                (None, _) => {}
+            },
             method::LOG_MESSAGE => self.logged(from, link, &message),
             method::TOOLS_CHANGED => self.list_changed(from, link, Kind::Tools, &message),
             method::PROMPTS_CHANGED => self.list_changed(from, link, Kind::Prompts, &message),
             method::RESOURCES_CHANGED => self.list_changed(from, link, Kind::Resources, &message),
             method::RESOURCE_UPDATED => self.resource_updated(from, &message),
             method::TASK_STATUS => self.task_status(from, link, &message),
+            method::TASK_CHANGED => self.task_changed(from, &message),
+            method::ACKNOWLEDGED => {}
             // Of a call that is answered: its task goes on, or nobody asked for progress.
             method::PROGRESS => self.task_progress(link, &message),
             _ => self.unknown_notice(from, link, &message),
@@ -92,6 +117,8 @@ impl Host for Gateway {
         self.catalog.grown.notify_waiters();
         self.catalog.asleep(instance.key());
         self.tasks.forget_instance(instance.key());
+        self.upstream.forget(instance.key());
+        self.levels.forget(instance.key());
         for session in self.users_of(instance) {
             session.subscriptions.lost(&instance.key().server);
         }
@@ -108,12 +135,10 @@ struct LogParams {
 
 impl Gateway {
     /// The sessions whose calls go to this instance and that have used it.
-    fn users_of(&self, instance: &Instance) -> Vec<Arc<Session>> {
-        let key = instance.key();
-        let share = instance.server().share;
+    pub(super) fn users_of(&self, instance: &Instance) -> Vec<Arc<Session>> {
         let sessions = self.sessions();
         let all = sessions.values().filter(|session| {
-            session.holder().scope(share) == key.scope && session.has_used(&key.server)
+            session.has_used(&instance.key().server) && session.shares(instance)
         });
         all.cloned().collect()
     }
@@ -130,7 +155,21 @@ impl Gateway {
     fn logged(&self, from: &Instance, link: &Link, message: &Message) {
         let level = message.params::<LogParams>().ok().and_then(|params| params.level);
         let bytes = message.edit().finish();
+        let mut apart = None;
         for session in self.users_of(from) {
+            if session.era() == Era::Modern {
+                // Only those who asked, and only about their own request; of two principals'
+                // requests nobody can say which it is about.
+                let wanted = session.level().is_some_and(|wanted| level >= Some(wanted));
+                if wanted
+                    && !*apart.get_or_insert_with(|| self.serves_several(link))
+                    && let Some(stream) = link.newest_of(session.serial())
+                    && !stream.is_crowded()
+                {
+                    let _ = stream.notify(bytes.clone());
+                }
+                continue;
+            }
             let wanted = match (session.level(), level) {
                 (Some(wanted), Some(level)) => level >= wanted,
                 _ => true,
@@ -140,6 +179,14 @@ impl Gateway {
                 self.say(&session, link, bytes.clone());
             }
         }
+    }
+
+    /// Whether calls of several principals are in flight.
+    fn serves_several(&self, link: &Link) -> bool {
+        let sessions = link.sessions();
+        let mut users = sessions.into_iter().filter_map(|serial| self.session(serial));
+        let first = users.next().map(|session| session.principal().key());
+        first.is_some_and(|first| users.any(|session| session.principal().key() != first))
     }
 
     fn unknown_notice(&self, from: &Instance, link: &Link, message: &Message) {
@@ -219,6 +266,11 @@ impl Gateway {
         let listing = link.listing();
         self.tracker.spawn(async move {
             let Some(gateway) = gateway.upgrade() else { return };
+            gateway.met(&instance, &link);
+            if link.era() == Era::Modern {
+                // First, so that no change of what is taken now goes unheard.
+                gateway.listen_for_lists(&instance, &link);
+            }
             gateway.set_level_at(&instance, &link).await;
             if !for_itself {
                 gateway.take(&instance, &link, &Kind::ALL).await;
@@ -226,6 +278,22 @@ impl Gateway {
             drop(listing);
             gateway.catalog.grown.notify_waiters();
         });
+    }
+
+    /// Takes what a child said of itself into the catalog.
+    fn met(&self, instance: &Instance, link: &Link) {
+        let Some(info) = link.info() else { return };
+        let (key, server) = (instance.key(), instance.server());
+        let known = self.catalog.get(key, server);
+        if known.as_ref().is_none_or(|known| known.info != info.raw) {
+            let known = known.filter(|known| known.era == Some(info.era));
+            let listing = Listing { from_disk: false, ..known.map_or_else(|| Listing::of(info), |known| Listing {
+                info: Arc::clone(&info.raw),
+                capabilities: info.capabilities.clone(),
+                ..(*known).clone()
+            }) };
+            self.catalog.put(key, server, listing);
+        }
     }
 
     /// Asks a running backend for lists and takes each into the catalog as it comes.
@@ -254,6 +322,7 @@ impl Gateway {
             let known = self.catalog.get(instance.key(), server);
             let mut listing = Listing {
                 info: Arc::clone(&info.raw),
+                era: Some(info.era),
                 capabilities: info.capabilities.clone(),
                 from_disk: false,
                 ..known.map(|known| (*known).clone()).unwrap_or_default()
@@ -270,11 +339,9 @@ impl Gateway {
     /// Every session whose lists look different now is told, and no other.
     pub(super) fn changed(&self, instance: &Instance) {
         self.catalog.touch();
-        let key = instance.key();
-        let share = instance.server().share;
         let sessions: Vec<Arc<Session>> = self.sessions().values().cloned().collect();
         for session in sessions {
-            if session.holder().scope(share) != key.scope {
+            if !session.shares(instance) {
                 continue;
             }
             let view = session.view();
@@ -292,132 +359,37 @@ impl Gateway {
 
     /// The most verbose level that any client of this instance asked for.
     async fn set_level_at(&self, instance: &Arc<Instance>, link: &Arc<Link>) {
-        if !link.has("logging") {
-            return;
-        }
-        let key = instance.key();
-        let share = instance.server().share;
         let level = {
             let sessions = self.sessions();
-            let mine =
-                sessions.values().filter(|session| session.holder().scope(share) == key.scope);
+            let mine = sessions.values().filter(|session| session.shares(instance));
             mine.filter_map(|session| session.level()).min()
         };
-        let Some(level) = level else { return };
-        let params = format!("{{\"level\":\"{}\"}}", level.as_str());
-        let within = instance.server().timeouts.call;
-        if let Err(error) = link.ask_result(method::SET_LEVEL, &params, within).await {
-            tracing::debug!(server = instance.server_name(), "{}: {error}", method::SET_LEVEL);
+        if let Some(level) = level {
+            self.say_level(instance, link, level).await;
         }
     }
 
-    // Subscriptions.
-
-    /// Subscribes to what its clients were subscribed to at an instance before this one. What
-    /// has changed in between nobody knows, so they are told to look.
-    fn subscribe_again(&self, instance: &Arc<Instance>, link: &Arc<Link>) {
-        let server = &instance.key().server;
-        let mut lost: BTreeMap<String, Vec<Arc<Session>>> = BTreeMap::new();
-        for session in self.users_of(instance) {
-            for uri in session.subscriptions.unheard(server) {
-                lost.entry(uri).or_default().push(Arc::clone(&session));
-            }
+    /// Sees to it that a legacy backend tells at least this much.
+    pub(super) async fn raise_level(&self, instance: &Instance, link: &Link, level: Level) {
+        if self.levels.get(instance.key()).is_none_or(|known| known > level) {
+            self.say_level(instance, link, level).await;
         }
-        if lost.is_empty() {
+    }
+
+    async fn say_level(&self, instance: &Instance, link: &Link, level: Level) {
+        // In the modern era each request says its own.
+        if !link.has("logging") || link.era() == Era::Modern {
             return;
         }
-        let (instance, link) = (Arc::clone(instance), Arc::clone(link));
-        self.tracker.spawn(async move {
-            let (server, within) = (&instance.key().server, instance.server().timeouts.call);
-            for (uri, sessions) in lost {
-                let wanted = |session: &Arc<Session>| session.subscriptions.has(server, &uri);
-                if !sessions.iter().any(wanted) {
-                    continue;
-                }
-                let params = json!({ "uri": uri }).to_string();
-                match link.ask_result(method::RESOURCES_SUBSCRIBE, &params, within).await {
-                    Ok(_) => {}
-                    // Who looks sees what is left of it.
-                    Err(error @ AskError::Answered(_)) => {
-                        tracing::warn!(server = &**server, "not subscribed again: {error}");
-                    }
-                    Err(error) => {
-                        tracing::warn!(server = &**server, "not subscribed again: {error}");
-                        return;
-                    }
-                }
-                let notice =
-                    json!({"jsonrpc": "2.0", "method": method::RESOURCE_UPDATED, "params": {"uri": uri}});
-                for session in sessions.iter().filter(|session| wanted(session)) {
-                    session.subscriptions.renew(server, &uri, instance.hold());
-                    session.tell(notice.to_string().into());
-                }
-            }
-        });
-    }
-
-    /// Tells backends that nobody listens to these any more, where that is so.
-    pub(super) fn unsubscribe_lost(&self, session: &Session, lost: &[(Arc<str>, String)]) {
-        for (name, uri) in lost {
-            let Some(server) = self.server(name) else { continue };
-            let Some(instance) = self.supervisor.running(name, session.holder()) else { continue };
-            let others = self.users_of(&instance);
-            let others = others.iter().any(|other| other.subscriptions.has(name, uri));
-            if let (false, Some(link)) = (others, instance.link()) {
-                let params = json!({ "uri": uri }).to_string();
-                let within = server.timeouts.call;
-                self.tracker.spawn(async move {
-                    let _ = link.ask(method::RESOURCES_UNSUBSCRIBE, &params, within).await;
-                });
+        let params = format!("{{\"level\":\"{}\"}}", level.as_str());
+        let within = instance.server().timeouts.call;
+        match link.ask_result(method::SET_LEVEL, &params, within).await {
+            Ok(_) => self.levels.note(instance.key(), level),
+            Err(error) => {
+                tracing::debug!(server = instance.server_name(), "{}: {error}", method::SET_LEVEL);
             }
         }
     }
-}
-
-pub(super) async fn subscribe(request: &Request<'_>) -> Result<Answer, Failure> {
-    let session = request.session;
-    let gateway = session.gateway();
-    let permit = call::resource_permit(request).await?;
-    let server = Arc::clone(permit.server());
-    let uri = request.message.uri().unwrap_or_default().into_owned();
-    session.subscriptions.may_add(&server, &uri)?;
-    let timeouts =
-        gateway.server(&server).map(|server| server.timeouts.clone()).unwrap_or_default();
-    let deadline = Instant::now() + timeouts.start.max(timeouts.call);
-    // Held as long as the subscription is, so that its instance is not reaped meanwhile.
-    let lease = gateway.supervisor.acquire(permit, session.holder(), deadline).await?;
-    session.uses(&server);
-    let params = request.raw_params().unwrap_or_else(|| "{}".into());
-    let answer = lease.link().ask(method::RESOURCES_SUBSCRIBE, &params, timeouts.call).await;
-    let answer = answer.map_err(|error| backend(&server, &error))?;
-    if answer.is_error() {
-        return Ok(Answer::Message(answer.edit().id(request.id()).finish()));
-    }
-    if let Err(failure) = session.subscriptions.may_add(&server, &uri) {
-        // Others have filled it meanwhile, or it has closed.
-        gateway.unsubscribe_lost(session, &[(server, uri)]);
-        return Err(failure);
-    }
-    let link = Arc::clone(lease.link());
-    session.subscriptions.add(&server, &uri, Some(lease.only_hold()));
-    if !link.is_open() {
-        session.subscriptions.lost(&server);
-    }
-    Ok(Answer::Message(answer.edit().id(request.id()).finish()))
-}
-
-pub(super) async fn unsubscribe(request: &Request<'_>) -> Result<Answer, Failure> {
-    let session = request.session;
-    let permit = call::resource_permit(request).await?;
-    let server = Arc::clone(permit.server());
-    let uri = request.message.uri().unwrap_or_default().into_owned();
-    let Some(lease) = session.subscriptions.remove(&server, &uri) else {
-        // Nothing to end; the backend says what it thinks of that.
-        return call::forward(request, permit, None).await;
-    };
-    session.gateway().unsubscribe_lost(session, &[(server, uri)]);
-    drop(lease);
-    Ok(Answer::Result("{}".into()))
 }
 
 pub(super) async fn set_level(request: &Request<'_>) -> Result<Answer, Failure> {
@@ -425,7 +397,7 @@ pub(super) async fn set_level(request: &Request<'_>) -> Result<Answer, Failure> 
     let gateway = session.gateway();
     if let Layer::Server(name) = session.layer()
         && let Some(server) = gateway.server(name)
-        && let Some(listing) = gateway.catalog.get(&gateway.key(server, session.holder()), server)
+        && let Some(listing) = gateway.catalog.get(&gateway.key(server, session), server)
         && !listing.has("logging")
     {
         return Err(request.unknown_method());
@@ -438,7 +410,7 @@ pub(super) async fn set_level(request: &Request<'_>) -> Result<Answer, Failure> 
     session.set_level(level);
     // Those that run hear it now, the others when they start.
     for name in session.used() {
-        let instance = gateway.supervisor.running(&name, session.holder());
+        let instance = gateway.supervisor.running(&name, session.holder(), session.speak());
         if let Some((instance, link)) =
             instance.and_then(|instance| Some((instance.clone(), instance.link()?)))
         {

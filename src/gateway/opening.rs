@@ -1,41 +1,66 @@
 //! `initialize`: what the client says of itself, what it hears, what backends hear.
 
-use std::time::Instant;
+use std::{
+    sync::{Arc, OnceLock},
+    time::Instant,
+};
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::{
     Gateway, Layer, Session,
+    catalog::Listing,
+    era,
     error::Failure,
     router::{Answer, Request},
 };
 use crate::{
-    backend::{Instance, Opening, Scope},
+    backend::{Instance, Opening, Scope, Speak},
     config::{Server, Share},
     policy::Target,
-    protocol::{Version, string_member, with_member},
+    protocol::{Era, Message, Version, member, string_member, with_member},
 };
 
 /// Instructions of all backends together.
 const INSTRUCTIONS: usize = 16 * 1024;
 
-/// What a client said in `initialize`.
+/// What a client said of itself: in `initialize`, or in the one request of a modern session.
 #[derive(Debug, Default)]
 pub(super) struct Client {
-    /// The parameters as they came, as JSON text.
+    /// The parameters of `initialize` as they came, as JSON text.
     pub raw: String,
-    pub capabilities: Value,
+    said: Option<Message>,
+    /// Read when somebody asks.
+    capabilities: OnceLock<Value>,
 }
 
 impl Client {
+    pub(super) fn new(raw: String) -> Self {
+        Client { raw, ..Client::default() }
+    }
+
+    pub(super) fn of(request: Message) -> Self {
+        Client { said: Some(request), ..Client::default() }
+    }
+
+    fn capabilities(&self) -> &Value {
+        self.capabilities.get_or_init(|| {
+            let raw = match &self.said {
+                Some(request) => request.client_capabilities(),
+                None => member(&self.raw, "capabilities").map(|span| &self.raw[span]),
+            };
+            raw.and_then(|raw| serde_json::from_str(raw).ok()).unwrap_or_default()
+        })
+    }
+
     pub(super) fn has(&self, capability: &str) -> bool {
-        self.capabilities.get(capability).is_some()
+        self.capabilities().get(capability).is_some()
     }
 
     /// Whether it can be asked in this elicitation mode. A bare `elicitation: {}` means forms.
     pub(super) fn elicits(&self, mode: &str) -> bool {
-        let Some(elicitation) = self.capabilities.get("elicitation") else { return false };
+        let Some(elicitation) = self.capabilities().get("elicitation") else { return false };
         elicitation.get(mode).is_some()
             || (mode == "form" && elicitation.as_object().is_some_and(Map::is_empty))
     }
@@ -78,8 +103,6 @@ impl Level {
 struct Params {
     #[serde(rename = "protocolVersion", default)]
     version: Option<String>,
-    #[serde(default)]
-    capabilities: Value,
 }
 
 pub(super) async fn initialize(request: &Request<'_>) -> Result<Answer, Failure> {
@@ -105,7 +128,7 @@ async fn open(request: &Request<'_>) -> Result<Answer, Failure> {
         Failure::InvalidParams("initialize: `protocolVersion` is missing".to_owned())
     })?;
     let raw = request.raw_params().unwrap_or_else(|| "{}".to_owned());
-    let client = Client { raw, capabilities: params.capabilities };
+    let client = Client::new(raw);
     // An unknown version is answered with the latest that we speak; the client decides.
     let version = Version::parse(&asked).unwrap_or(Version::LATEST);
     match session.layer() {
@@ -124,30 +147,26 @@ async fn open(request: &Request<'_>) -> Result<Answer, Failure> {
 
 /// The backend's own answer; with `share: session` from a child that heard this client's words.
 async fn transparent(
-    session: &std::sync::Arc<Session>,
+    session: &Arc<Session>,
     server: &Server,
     client: Client,
     version: Version,
 ) -> Result<Answer, Failure> {
     let gateway = session.gateway();
-    let key = gateway.key(server, session.holder());
-    let known =
-        (server.share != Share::Session).then(|| gateway.catalog.get(&key, server)).flatten();
+    let raw = client.raw.clone();
     session.set_client(client);
-    let raw = match known {
-        Some(listing) => listing.info.to_string(),
-        None => {
-            let target = Target::Server { server: &server.name };
-            let permit = gateway.policy.authorize(session.principal(), target);
-            let permit = permit.ok_or_else(|| Failure::UnknownMethod("initialize".into()))?;
-            let deadline = Instant::now() + server.timeouts.start;
-            let lease = gateway.supervisor.acquire(permit, session.holder(), deadline).await?;
-            let info = lease.link().info().map(|info| info.raw.to_string());
-            info.ok_or_else(|| Failure::Gone(server.name.clone()))?
-        }
-    };
+    let mut met = gateway.introduced(session, server, "initialize").await?;
+    if met.is_dual() {
+        // A wire needs no translation where both ends speak the same.
+        session.speak_legacy();
+        met = gateway.introduced(session, server, "initialize").await?;
+    }
     session.uses(&server.name.as_str().into());
-    let theirs = string_member(&raw, "protocolVersion").and_then(|text| Version::parse(&text));
+    let info = match met.era {
+        Some(Era::Modern) => era::initialized(&met.info, &server.name, version),
+        _ => met.info.to_string(),
+    };
+    let theirs = string_member(&info, "protocolVersion").and_then(|text| Version::parse(&text));
     let agreed = match theirs {
         // A child of this client's own answered this client's own words.
         Some(theirs) if server.share == Share::Session => theirs,
@@ -155,57 +174,24 @@ async fn transparent(
         None => version,
     };
     let result = match theirs {
-        Some(theirs) if theirs == agreed => raw,
-        _ => with_member(&raw, "protocolVersion", &format!("\"{agreed}\"")),
+        Some(theirs) if theirs == agreed => info,
+        _ => with_member(&info, "protocolVersion", &format!("\"{agreed}\"")),
     };
-    let client = session.client();
-    let client = Client {
-        raw: client.as_ref().map(|client| client.raw.clone()).unwrap_or_default(),
-        capabilities: client.map(|client| client.capabilities.clone()).unwrap_or_default(),
-    };
-    session.opened(client, agreed);
+    session.opened(Client::new(raw), agreed);
     Ok(Answer::Result(result))
 }
 
-/// The gateway's own answer: the union of what its backends can do. Those that have not been
-/// met may do everything.
+/// The gateway's own answer.
 fn aggregate(session: &Session, version: Version) -> String {
-    let gateway = session.gateway();
-    let mut capabilities = json!({"tools": {"listChanged": true}});
-    let mut instructions = String::new();
-    for server in gateway.servers() {
-        let target = Target::Server { server: &server.name };
-        if gateway.policy.authorize(session.principal(), target).is_none() {
-            continue;
-        }
-        let key = gateway.key(server, session.holder());
-        match gateway.catalog.get(&key, server) {
-            Some(listing) => {
-                merge(&mut capabilities, &listing.capabilities);
-                if let Some(text) = string_member(&listing.info, "instructions")
-                    && instructions.len() + text.len() < INSTRUCTIONS
-                {
-                    instructions.push_str(&format!("## {}\n{}\n\n", server.name, text.trim()));
-                }
-            }
-            None => merge(
-                &mut capabilities,
-                &json!({"prompts": {}, "resources": {"subscribe": true}, "completions": {}, "logging": {}}),
-            ),
-        }
-    }
-    for list in ["prompts", "resources"] {
-        if let Some(list) = capabilities.get_mut(list).and_then(Value::as_object_mut) {
-            list.insert("listChanged".to_owned(), true.into());
-        }
-    }
+    let (mut capabilities, instructions) = session.gateway().offer(session);
+    era::without_tasks_extension(&mut capabilities);
     let mut result = json!({
         "protocolVersion": version.as_str(),
         "capabilities": capabilities,
-        "serverInfo": {"name": gateway.config.name, "version": env!("CARGO_PKG_VERSION")},
+        "serverInfo": {"name": session.gateway().config.name, "version": env!("CARGO_PKG_VERSION")},
     });
     if !instructions.is_empty() {
-        result["instructions"] = instructions.trim_end().into();
+        result["instructions"] = instructions.into();
     }
     result.to_string()
 }
@@ -229,19 +215,87 @@ fn merge(into: &mut Value, from: &Value) {
 }
 
 impl Gateway {
+    /// The union of what the backends can do, and their instructions. Those that have not been
+    /// met may do everything.
+    pub(super) fn offer(&self, session: &Session) -> (Value, String) {
+        let mut capabilities = json!({"tools": {"listChanged": true}});
+        let mut instructions = String::new();
+        for server in self.servers() {
+            let target = Target::Server { server: &server.name };
+            if self.policy.authorize(session.principal(), target).is_none() {
+                continue;
+            }
+            match self.catalog.get(&self.key(server, session), server) {
+                Some(listing) => {
+                    merge(&mut capabilities, &listing.capabilities);
+                    if let Some(text) = string_member(&listing.info, "instructions")
+                        && instructions.len() + text.len() < INSTRUCTIONS
+                    {
+                        instructions.push_str(&format!("## {}\n{}\n\n", server.name, text.trim()));
+                    }
+                }
+                None => merge(
+                    &mut capabilities,
+                    &json!({"prompts": {}, "resources": {"subscribe": true}, "completions": {}, "logging": {}}),
+                ),
+            }
+        }
+        for list in ["prompts", "resources"] {
+            if let Some(list) = capabilities.get_mut(list).and_then(Value::as_object_mut) {
+                list.insert("listChanged".to_owned(), true.into());
+            }
+        }
+        (capabilities, instructions.trim_end().to_owned())
+    }
+
+    /// What a backend said of itself; it is started if it has not said it yet, or has to say it
+    /// to this session alone. `method` is what a refusal is about.
+    pub(super) async fn introduced(
+        &self,
+        session: &Session,
+        server: &Server,
+        method: &str,
+    ) -> Result<Arc<Listing>, Failure> {
+        let key = self.key(server, session);
+        let known = self.catalog.get(&key, server);
+        if let Some(listing) = known.filter(|_| server.share != Share::Session) {
+            return Ok(listing);
+        }
+        let target = Target::Server { server: &server.name };
+        let permit = self.policy.authorize(session.principal(), target);
+        let permit = permit.ok_or_else(|| Failure::UnknownMethod(method.to_owned()))?;
+        let deadline = Instant::now() + server.timeouts.start;
+        let (holder, speak) = (session.holder(), session.speak());
+        let lease = self.supervisor.acquire(permit, holder, speak, deadline).await?;
+        let info = lease.link().info().ok_or_else(|| Failure::Gone(server.name.clone()))?;
+        Ok(Arc::new(Listing::of(info)))
+    }
+
     /// What an instance hears of its clients: exactly the client's words where it has one client,
     /// else what the gateway mediates for all of them.
     pub(super) fn opening_for(&self, instance: &Instance) -> Opening {
-        if let Scope::Session(id) = &instance.key().scope {
+        let key = instance.key();
+        // What it was before. Where the older era is wanted, there is nothing to find out.
+        let known = match key.speak {
+            Speak::Legacy => Some(Era::Legacy),
+            Speak::Best => self.catalog.era(key, instance.server()),
+        };
+        if let Scope::Session(id) = &key.scope {
             let session = self.sessions().values().find(|session| session.id() == id).cloned();
             let client = session.and_then(|session| session.client());
             if let Some(client) = client.filter(|client| !client.raw.is_empty()) {
-                return Opening { params: client.raw.clone() };
+                return Opening { params: client.raw.clone(), known };
             }
         }
-        let mut capabilities = json!({"sampling": {}, "elicitation": {"form": {}, "url": {}}});
+        let ui = json!({"mimeTypes": ["text/html;profile=mcp-app"]});
+        let mut capabilities = json!({
+            "sampling": {},
+            "elicitation": {"form": {}, "url": {}},
+            // Needs nothing of the gateway; what clients cannot show they leave out.
+            "extensions": {"io.modelcontextprotocol/ui": ui},
+        });
         let server = instance.server();
-        let project = matches!(instance.key().scope, Scope::Project(..));
+        let project = matches!(key.scope, Scope::Project(..));
         if project || !server.roots.is_empty() {
             capabilities["roots"] = json!({});
         }
@@ -250,6 +304,6 @@ impl Gateway {
             "capabilities": capabilities,
             "clientInfo": {"name": "mcp-gateway", "version": env!("CARGO_PKG_VERSION")},
         });
-        Opening { params: params.to_string() }
+        Opening { params: params.to_string(), known }
     }
 }

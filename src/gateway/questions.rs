@@ -2,7 +2,8 @@
 //!
 //! A question goes to the caller whose call it belongs to, under an id of the session's own, and
 //! its answer back to the backend. Where the addressee cannot be known or cannot answer, the
-//! backend is told so.
+//! backend is told so. A caller of the modern era is not asked: its question waits here for
+//! `era/parked.rs`. `era/rounds.rs` asks on its own account.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -10,13 +11,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde::Deserialize;
 use serde_json::{Value, json};
+use tokio::sync::{Notify, oneshot};
 
-use super::{Gateway, Session};
+use super::{Gateway, Session, session::STATELESS};
 use crate::{
     backend::{Instance, Link, Scope},
-    protocol::{ErrorCode, Message, method},
+    protocol::{Era, ErrorCode, Message, method},
 };
 
 /// Open questions of one session.
@@ -27,7 +28,11 @@ const SWEEP: Duration = Duration::from_secs(1);
 const ELICITATIONS: usize = 256;
 
 #[derive(Default)]
-pub(super) struct Questions(Mutex<State>);
+pub(super) struct Questions {
+    state: Mutex<State>,
+    /// Told of each question to a client that cannot be asked while its call goes on.
+    pub(super) waiting: Notify,
+}
 
 #[derive(Default)]
 struct State {
@@ -37,42 +42,77 @@ struct State {
 }
 
 struct Question {
-    link: Arc<Link>,
-    /// The backend's id and progress token, as JSON text.
-    id: String,
-    token: Option<String>,
+    asker: Asker,
     until: Instant,
+}
+
+enum Asker {
+    /// A backend, by its own id and progress token, as JSON text. `input` is the question for a
+    /// client of the modern era, as JSON text.
+    Backend { link: Arc<Link>, id: String, token: Option<String>, input: Option<String> },
+    /// The gateway, for a backend that must not ask.
+    Own(oneshot::Sender<Message>),
+}
+
+impl Question {
+    fn is_from(&self, asking: &Arc<Link>) -> bool {
+        matches!(&self.asker, Asker::Backend { link, .. } if Arc::ptr_eq(link, asking))
+    }
 }
 
 impl Questions {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Takes a question and gives it a number, unless too many are open.
-    fn open(&self, link: &Arc<Link>, message: &Message, until: Instant) -> Option<u64> {
+    fn open(&self, asker: Asker, until: Instant) -> Option<u64> {
         let mut state = self.state();
         if state.open.len() >= OPEN {
             return None;
         }
         state.last += 1;
         let number = state.last;
-        let question = Question {
-            link: Arc::clone(link),
-            id: message.id()?.to_owned(),
-            token: message.progress_token().map(str::to_owned),
-            until,
-        };
-        state.open.insert(number, question);
+        state.open.insert(number, Question { asker, until });
         Some(number)
+    }
+
+    /// Takes a question of the gateway's own; the client's answer comes to the receiver.
+    pub(super) fn open_own(&self, until: Instant) -> Option<(u64, oneshot::Receiver<Message>)> {
+        let (answer, answered) = oneshot::channel();
+        Some((self.open(Asker::Own(answer), until)?, answered))
+    }
+
+    /// Nobody waits for this answer any more. False if it has come.
+    pub(super) fn forget(&self, number: u64) -> bool {
+        self.state().open.remove(&number).is_some()
+    }
+
+    /// The questions that a client of the modern era has yet to answer, as JSON text.
+    pub(super) fn inputs(&self) -> Vec<(u64, String)> {
+        let state = self.state();
+        let inputs = state.open.iter().filter_map(|(number, question)| match &question.asker {
+            Asker::Backend { input: Some(input), .. } => Some((*number, input.clone())),
+            _ => None,
+        });
+        inputs.collect()
+    }
+
+    /// A client's answer to one of them: a result as JSON text.
+    pub(super) fn input(&self, number: u64, result: &str) {
+        let question = self.state().open.remove(&number);
+        if let Some(Question { asker: Asker::Backend { link, id, .. }, .. }) = question {
+            link.reply(&id, &result.replace(['\n', '\r'], " "));
+        }
     }
 
     /// The client's answer goes to the backend that asked.
     pub(super) fn answered(&self, message: &Message) {
         let number = message.id().and_then(|id| id.parse().ok());
         let question = number.and_then(|number: u64| self.state().open.remove(&number));
-        match question {
-            Some(question) => question.link.answer(&question.id, message),
+        match question.map(|question| question.asker) {
+            Some(Asker::Backend { link, id, .. }) => link.answer(&id, message),
+            Some(Asker::Own(answer)) => drop(answer.send(message.clone())),
             None => tracing::debug!("an answer to no question"),
         }
     }
@@ -82,14 +122,15 @@ impl Questions {
         let number = message.progress_of().and_then(|token| token.parse().ok());
         let state = self.state();
         let question = number.and_then(|number: u64| state.open.get(&number));
-        if let Some(Question { link, token: Some(token), .. }) = question {
+        let asker = question.map(|question| &question.asker);
+        if let Some(Asker::Backend { link, token: Some(token), .. }) = asker {
             link.progress_back(message, token);
         }
     }
 
     /// Whether the client has been asked something through this link and has not answered.
     pub(super) fn any_for(&self, link: &Arc<Link>) -> bool {
-        self.state().open.values().any(|question| Arc::ptr_eq(&question.link, link))
+        self.state().open.values().any(|question| question.is_from(link))
     }
 
     /// Forgets the questions that came through this link, or the one with this id.
@@ -98,8 +139,12 @@ impl Questions {
         let gone: Vec<u64> = state
             .open
             .iter()
-            .filter(|(_, question)| Arc::ptr_eq(&question.link, link))
-            .filter(|(_, question)| id.is_none_or(|id| id == question.id))
+            .filter(|(_, question)| match &question.asker {
+                Asker::Backend { link: from, id: known, .. } => {
+                    Arc::ptr_eq(from, link) && id.is_none_or(|id| id == known)
+                }
+                Asker::Own(_) => false,
+            })
             .map(|(number, _)| *number)
             .collect();
         for number in &gone {
@@ -112,14 +157,19 @@ impl Questions {
     fn expired(&self, now: Instant) -> Vec<(Arc<Link>, String)> {
         let state = self.state();
         let late = state.open.values().filter(|question| question.until <= now);
-        late.map(|question| (Arc::clone(&question.link), question.id.clone())).collect()
+        let backends = late.filter_map(|question| match &question.asker {
+            Asker::Backend { link, id, .. } => Some((Arc::clone(link), id.clone())),
+            // Who asked it minds the time.
+            Asker::Own(_) => None,
+        });
+        backends.collect()
     }
 
     fn none(&self) -> bool {
         self.state().open.is_empty()
     }
 
-    fn note_elicitation(&self, id: &str) {
+    pub(super) fn note_elicitation(&self, id: &str) {
         let mut state = self.state();
         if state.elicitations.len() >= ELICITATIONS {
             state.elicitations.clear();
@@ -135,16 +185,11 @@ impl Questions {
     pub(super) fn close(&self) {
         let open = std::mem::take(&mut self.state().open);
         for question in open.into_values() {
-            question.link.refuse(&question.id, ErrorCode::Internal, "the client has gone");
+            if let Asker::Backend { link, id, .. } = question.asker {
+                link.refuse(&id, ErrorCode::Internal, "the client has gone");
+            }
         }
     }
-}
-
-#[derive(Deserialize, Default)]
-struct Elicitation {
-    mode: Option<String>,
-    #[serde(rename = "elicitationId")]
-    id: Option<String>,
 }
 
 impl Gateway {
@@ -152,6 +197,11 @@ impl Gateway {
     pub(super) fn asked(&self, from: &Arc<Instance>, link: &Arc<Link>, message: &Message) {
         let id = message.id().unwrap_or("null");
         let method = message.method();
+        if link.era() == Era::Modern {
+            let text = "servers of this revision ask nothing; they answer `input_required`";
+            link.refuse(id, ErrorCode::MethodNotFound, text);
+            return;
+        }
         if method == method::ROOTS_LIST
             && let Some(roots) = own_roots(from)
         {
@@ -165,19 +215,34 @@ impl Gateway {
                 return;
             }
         };
-        if let Err(why) = able(&session, message) {
+        let params = message.params::<Value>().unwrap_or_default();
+        if let Err(why) = able(&session, &method, &params) {
             link.refuse(id, ErrorCode::MethodNotFound, &why);
             return;
         }
-        if let Ok(Elicitation { id: Some(id), .. }) = message.params() {
-            session.questions.note_elicitation(&id);
+        if let Some(id) = params["elicitationId"].as_str() {
+            session.questions.note_elicitation(id);
         }
+        let modern = session.era() == Era::Modern;
         let until = Instant::now() + from.server().timeouts.max_call;
-        let Some(number) = session.questions.open(link, message, until) else {
+        let asker = Asker::Backend {
+            link: Arc::clone(link),
+            id: id.to_owned(),
+            token: message.progress_token().map(str::to_owned),
+            input: modern.then(|| {
+                let params = message.raw_params().unwrap_or("{}");
+                format!("{{\"method\":{},\"params\":{params}}}", json!(method))
+            }),
+        };
+        let Some(number) = session.questions.open(asker, until) else {
             let text = format!("{OPEN} questions to this client are open");
             link.refuse(id, ErrorCode::Internal, &text);
             return;
         };
+        if modern {
+            session.questions.waiting.notify_one();
+            return self.watch_questions();
+        }
         let number_text = number.to_string();
         let question = message.edit().id(number_text.clone()).progress_token(number_text).finish();
         match link.newest_of(session.serial()) {
@@ -189,7 +254,7 @@ impl Gateway {
     }
 
     /// No question waits for ever. One task looks after all of them, while there are any.
-    fn watch_questions(&self) {
+    pub(super) fn watch_questions(&self) {
         if self.watching.swap(true, Ordering::SeqCst) {
             return;
         }
@@ -210,7 +275,11 @@ impl Gateway {
                         );
                     }
                 }
-                let quiet = || gateway.sessions().values().all(|session| session.questions.none());
+                gateway.parking.sweep(now);
+                let quiet = || {
+                    let none = |session: &Arc<Session>| session.questions.none();
+                    gateway.sessions().values().all(none) && gateway.parking.is_empty()
+                };
                 if quiet() {
                     gateway.watching.store(false, Ordering::SeqCst);
                     // A question that came in between has found somebody watching.
@@ -230,9 +299,13 @@ impl Gateway {
         message: &Message,
     ) -> Result<Arc<Session>, String> {
         let gone = || "the client has gone".to_owned();
-        if let Scope::Session(id) = &from.key().scope {
-            let session = self.sessions().values().find(|session| session.id() == id).cloned();
-            return session.ok_or_else(gone);
+        if let Scope::Session(id) = &from.key().scope
+            && !id.starts_with(STATELESS)
+        {
+            // It has one client, whose newest request this is most likely about.
+            let newest = link.newest_session().and_then(|serial| self.session(serial));
+            let by_id = || self.sessions().values().find(|session| session.id() == id).cloned();
+            return newest.or_else(by_id).ok_or_else(gone);
         }
         // A task is somebody's, whoever else has calls in flight.
         if let Some(task) = message.related_task() {
@@ -258,6 +331,9 @@ impl Gateway {
         let sessions: Vec<Arc<Session>> = self.sessions().values().cloned().collect();
         for session in sessions {
             for number in session.questions.withdraw(link, id) {
+                if session.era() == Era::Modern {
+                    continue;
+                }
                 let number = number.to_string();
                 let notice = match words {
                     Some(words) => words.edit().request_id(number).finish(),
@@ -279,7 +355,7 @@ impl Gateway {
 }
 
 /// The roots that the gateway answers by itself: those of the config, or the project's folder.
-fn own_roots(instance: &Instance) -> Option<Value> {
+pub(super) fn own_roots(instance: &Instance) -> Option<Value> {
     let configured = &instance.server().roots;
     if !configured.is_empty() {
         let roots: Vec<Value> = configured
@@ -300,18 +376,16 @@ fn own_roots(instance: &Instance) -> Option<Value> {
 }
 
 /// Whether the client said that it can answer such a question.
-fn able(session: &Session, message: &Message) -> Result<(), String> {
+pub(super) fn able(session: &Session, method: &str, params: &Value) -> Result<(), String> {
     let client = session.client().unwrap_or_default();
-    let method = message.method();
-    let (can, what) = match method.as_ref() {
+    let (can, what) = match method {
         method::SAMPLING => (client.has("sampling"), "sampling".to_owned()),
         method::ROOTS_LIST => (client.has("roots"), "roots".to_owned()),
         method::ELICITATION => {
-            let mode = message.params::<Elicitation>().ok().and_then(|params| params.mode);
-            let mode = mode.as_deref().unwrap_or("form");
+            let mode = params["mode"].as_str().unwrap_or("form");
             (client.elicits(mode), format!("elicitation ({mode})"))
         }
-        _ => (true, String::new()),
+        _ => (session.era() == Era::Legacy, "such".to_owned()),
     };
     if can {
         Ok(())

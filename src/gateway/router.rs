@@ -13,22 +13,33 @@ use bytes::Bytes;
 use serde_json::Value;
 
 use super::{
-    Layer, Session, builtin, call, catalog::Kind, error::Failure, lists, notices, opening, tasks,
+    Layer, Session, builtin, call, catalog::Kind, era, error::Failure, lists, notices, opening,
+    subscribe, tasks,
 };
 use crate::{
     policy::{Permit, Target},
-    protocol::{Message, member, method, stream},
+    protocol::{Era, Message, method, stream},
 };
 
 /// How often a caller who waits for a backend to start hears of it.
 const STARTING: Duration = Duration::from_secs(1);
+
+/// What a client says when it takes a request back.
+#[derive(Clone, Default)]
+pub(super) struct Words(Arc<Mutex<Option<Message>>>);
+
+impl Words {
+    pub(super) fn take(&self) -> Option<Message> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
 
 /// One request with everything that serving it needs.
 pub(super) struct Request<'a> {
     pub session: &'a Arc<Session>,
     pub message: &'a Message,
     pub reply: &'a stream::Sender,
-    words: Mutex<Option<Message>>,
+    words: Words,
     /// Signs of life given.
     signs: AtomicU32,
 }
@@ -39,7 +50,7 @@ impl<'a> Request<'a> {
         message: &'a Message,
         reply: &'a stream::Sender,
     ) -> Self {
-        Request { session, message, reply, words: Mutex::default(), signs: AtomicU32::new(0) }
+        Request { session, message, reply, words: Words::default(), signs: AtomicU32::new(0) }
     }
 
     pub(super) fn id(&self) -> &str {
@@ -48,18 +59,16 @@ impl<'a> Request<'a> {
 
     /// The client's words when it cancels, for the backend.
     pub(super) fn cancel(&self, words: Message) {
-        *self.words.lock().unwrap_or_else(PoisonError::into_inner) = Some(words);
+        *self.words.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(words);
     }
 
-    pub(super) fn words(&self) -> Option<Message> {
-        self.words.lock().unwrap_or_else(PoisonError::into_inner).take()
+    pub(super) fn words(&self) -> &Words {
+        &self.words
     }
 
     /// `params` as JSON text on one line.
     pub(super) fn raw_params(&self) -> Option<String> {
-        let text = std::str::from_utf8(self.message.bytes()).ok()?;
-        let raw = &text[member(text, "params")?];
-        Some(raw.replace(['\n', '\r'], " "))
+        Some(self.message.raw_params()?.replace(['\n', '\r'], " "))
     }
 
     /// A string member of `params`.
@@ -111,28 +120,57 @@ pub(super) enum Answer {
 
 pub(super) async fn dispatch(request: &Request<'_>) -> Result<Answer, Failure> {
     let name = request.message.method();
-    match name.as_ref() {
-        method::PING => return Ok(Answer::Result("{}".into())),
-        method::INITIALIZE => return opening::initialize(request).await,
-        _ if request.session.version().is_none() => return Err(Failure::NotInitialized),
-        _ => {}
+    match request.session.era() {
+        Era::Modern => return modern(request, &name).await,
+        Era::Legacy => match name.as_ref() {
+            method::PING => return Ok(Answer::Result("{}".into())),
+            method::INITIALIZE => return opening::initialize(request).await,
+            _ if request.session.version().is_none() => return Err(Failure::NotInitialized),
+            _ => {}
+        },
     }
     match name.as_ref() {
-        method::TOOLS_CALL => call::tool(request).await,
-        method::PROMPTS_GET => call::prompt(request).await,
-        method::RESOURCES_READ => call::resource(request).await,
-        method::RESOURCES_SUBSCRIBE => notices::subscribe(request).await,
-        method::RESOURCES_UNSUBSCRIBE => notices::unsubscribe(request).await,
-        method::COMPLETE => call::completion(request).await,
+        method::RESOURCES_SUBSCRIBE => subscribe::subscribe(request).await,
+        method::RESOURCES_UNSUBSCRIBE => subscribe::unsubscribe(request).await,
         method::SET_LEVEL => notices::set_level(request).await,
-        method::TOOLS_LIST => lists::list(request, Kind::Tools).await,
-        method::PROMPTS_LIST => lists::list(request, Kind::Prompts).await,
-        method::RESOURCES_LIST => lists::list(request, Kind::Resources).await,
-        method::TEMPLATES_LIST => lists::list(request, Kind::Templates).await,
         method::TASKS_GET | method::TASKS_RESULT | method::TASKS_CANCEL => {
             tasks::one(request).await
         }
         method::TASKS_LIST => tasks::list(request).await,
+        _ => common(request, &name).await,
+    }
+}
+
+/// 2026-07-28. What it has removed is unknown, whatever a backend might say to it.
+async fn modern(request: &Request<'_>, name: &str) -> Result<Answer, Failure> {
+    match name {
+        method::DISCOVER => era::discover(request).await,
+        method::LISTEN => era::listen(request).await,
+        method::TASKS_GET | method::TASKS_UPDATE | method::TASKS_CANCEL => {
+            tasks::one(request).await
+        }
+        method::INITIALIZE
+        | method::PING
+        | method::SET_LEVEL
+        | method::RESOURCES_SUBSCRIBE
+        | method::RESOURCES_UNSUBSCRIBE
+        | method::TASKS_RESULT
+        | method::TASKS_LIST => Err(request.unknown_method()),
+        _ => common(request, name).await,
+    }
+}
+
+/// What both eras have.
+async fn common(request: &Request<'_>, name: &str) -> Result<Answer, Failure> {
+    match name {
+        method::TOOLS_CALL => call::tool(request).await,
+        method::PROMPTS_GET => call::prompt(request).await,
+        method::RESOURCES_READ => call::resource(request).await,
+        method::COMPLETE => call::completion(request).await,
+        method::TOOLS_LIST => lists::list(request, Kind::Tools).await,
+        method::PROMPTS_LIST => lists::list(request, Kind::Prompts).await,
+        method::RESOURCES_LIST => lists::list(request, Kind::Resources).await,
+        method::TEMPLATES_LIST => lists::list(request, Kind::Templates).await,
         _ => call::unknown(request).await,
     }
 }

@@ -4,35 +4,39 @@ use std::{
     collections::{HashMap, HashSet},
     future::Future,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use super::{
-    Gateway, Hello, Layer, View, audit,
+    Gateway, Hello, Layer, View,
     backlog::Backlog,
     catalog::Kind,
+    era::{self, Filter, Said},
     error::Failure,
+    flight::{InFlight, Stop},
     opening::{Client, Level},
     questions::Questions,
-    router::{self, Answer, Request},
     subscriptions::Subscriptions,
 };
 use crate::{
-    backend::Holder,
+    backend::{Holder, Instance, Speak},
     config::Share,
     policy::Principal,
-    protocol::{
-        ErrorCode, Kind as MessageKind, Message, Version, error_response, method, result_response,
-        stream,
-    },
+    protocol::{Era, Kind as MessageKind, Message, Version, method, stream},
 };
 
 /// Requests of one session at a time, and the bytes of their messages.
 const IN_FLIGHT: usize = 256;
 const IN_FLIGHT_BYTES: usize = 128 << 20;
+
+/// How the name of a session begins that is all of a principal's over stateless HTTP.
+pub(super) const STATELESS: &str = "stateless ";
 
 /// One request being served. Spawned by the front that received it.
 pub type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -43,9 +47,17 @@ pub struct Session {
     id: String,
     principal: Arc<Principal>,
     layer: Layer,
-    holder: Holder,
+    holder: Arc<Holder>,
+    /// Modern: it serves one request, and ends with it.
+    era: Era,
+    /// What the sessions of one connection have in common: the connection's serial number.
+    client: u64,
     pub(super) questions: Questions,
     pub(super) subscriptions: Subscriptions,
+    /// On a server's own endpoint, the era that its instance has to speak.
+    speak: OnceLock<Speak>,
+    /// The request was answered with questions, and its call waits.
+    parked: AtomicBool,
     state: Mutex<State>,
 }
 
@@ -65,7 +77,19 @@ struct State {
     /// An `initialize` is being answered, or has been.
     opening: bool,
     view: Option<(u64, Arc<View>)>,
+    /// The header fields that repeat arguments of this session's one request; `None` where its
+    /// transport has none.
+    fields: Option<Vec<(String, String)>>,
+    /// What it listens to.
+    listens: Option<(Filter, stream::Sender)>,
     closed: bool,
+}
+
+impl State {
+    fn said(said: Said, message: &Message) -> Self {
+        let client = Some(Arc::new(Client::of(message.clone())));
+        State { client, level: said.level, ..State::default() }
+    }
 }
 
 struct Flight {
@@ -75,29 +99,75 @@ struct Flight {
     bytes: usize,
 }
 
-/// Why a request in flight is not waited for any longer.
-pub(super) enum Stop {
-    /// The client's own words; it wants no answer.
-    Cancelled(Box<Message>),
-    /// The gateway ends; the client is told.
-    Draining,
-}
-
 impl Session {
     pub(super) fn new(gateway: Arc<Gateway>, serial: u64, hello: Hello) -> Arc<Self> {
         let id = random_id();
         let holder = Holder { user: hello.principal.key(), session: id.clone(), folder: hello.cwd };
-        Arc::new(Session {
+        let (principal, layer) = (hello.principal, hello.layer);
+        Arc::new(Session::blank(gateway, serial, id, principal, layer, Arc::new(holder)))
+    }
+
+    fn blank(
+        gateway: Arc<Gateway>,
+        serial: u64,
+        id: String,
+        principal: Arc<Principal>,
+        layer: Layer,
+        holder: Arc<Holder>,
+    ) -> Self {
+        Session {
             gateway,
             serial,
             id,
-            principal: hello.principal,
-            layer: hello.layer,
+            principal,
+            layer,
             holder,
+            era: Era::Legacy,
+            client: serial,
             questions: Questions::default(),
             subscriptions: Subscriptions::default(),
+            speak: OnceLock::new(),
+            parked: AtomicBool::new(false),
             state: Mutex::default(),
-        })
+        }
+    }
+
+    /// For one request of the modern era that came without a connection of its own. What is kept
+    /// for a session alone is kept for its principal.
+    pub(super) fn single(
+        gateway: Arc<Gateway>,
+        serial: u64,
+        hello: Hello,
+        said: Said,
+        message: &Message,
+    ) -> Arc<Self> {
+        let user = hello.principal.key();
+        let session = format!("{STATELESS}{user}");
+        let holder = Arc::new(Holder { user, session, folder: hello.cwd });
+        let id = format!("{serial:08x}");
+        let blank = Session::blank(gateway, serial, id, hello.principal, hello.layer, holder);
+        Arc::new(Session { era: Era::Modern, state: Mutex::new(State::said(said, message)), ..blank })
+    }
+
+    /// For one request of the modern era of this session's client.
+    fn child(&self, serial: u64, said: Said, message: &Message) -> Arc<Self> {
+        let (gateway, id) = (Arc::clone(&self.gateway), self.id.clone());
+        let (principal, holder) = (Arc::clone(&self.principal), Arc::clone(&self.holder));
+        let blank = Session::blank(gateway, serial, id, principal, self.layer.clone(), holder);
+        let state = Mutex::new(State::said(said, message));
+        Arc::new(Session { era: Era::Modern, client: self.client, state, ..blank })
+    }
+
+    /// The session that serves this request: itself, or one for the request alone.
+    fn serving(self: &Arc<Self>, message: &Message) -> Result<Arc<Self>, Failure> {
+        if !era::is_modern(message) {
+            return Ok(Arc::clone(self));
+        }
+        let said = Said::read(message)?;
+        let serial = self.gateway.next_session();
+        let child = self.child(serial, said, message);
+        self.gateway.enter(&child).map_err(|error| Failure::TooMany(error.to_string()))?;
+        Ok(child)
     }
 
     /// 128 random bits as hex.
@@ -135,6 +205,56 @@ impl Session {
         &self.holder
     }
 
+    pub fn era(&self) -> Era {
+        self.era
+    }
+
+    /// Sessions with the same number are one client's.
+    pub(super) fn client_number(&self) -> u64 {
+        self.client
+    }
+
+    /// The era that this session wants its backend to speak.
+    pub(super) fn speak(&self) -> Speak {
+        self.speak.get().copied().unwrap_or(Speak::Best)
+    }
+
+    /// From now on with an instance of the older era: a wire to it needs no translation.
+    pub(super) fn speak_legacy(&self) {
+        let _ = self.speak.set(Speak::Legacy);
+    }
+
+    /// Whether this session's calls go to that instance.
+    pub(super) fn shares(&self, instance: &Instance) -> bool {
+        let key = instance.key();
+        self.speak() == key.speak && self.holder.scope(instance.server().share) == key.scope
+    }
+
+    /// The session goes on after its request: a call of it waits for the client.
+    pub(super) fn park(&self) {
+        self.parked.store(true, Ordering::Relaxed);
+    }
+
+    /// A session of one request ends with it, unless it is parked.
+    pub(super) fn leave(&self) {
+        if self.era == Era::Modern && !self.parked.load(Ordering::Relaxed) {
+            self.close();
+        }
+    }
+
+    pub(super) fn set_fields(&self, fields: Vec<(String, String)>) {
+        self.state().fields = Some(fields);
+    }
+
+    pub(super) fn take_fields(&self) -> Option<Vec<(String, String)>> {
+        self.state().fields.take()
+    }
+
+    /// What changes is told to this session's one request from now on.
+    pub(super) fn listens(&self, filter: Filter, reply: stream::Sender) {
+        self.state().listens = Some((filter, reply));
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -153,19 +273,48 @@ impl Session {
                 None
             }
             MessageKind::Request => {
-                let id = message.id()?.to_owned();
-                match self.begin(&id, message.bytes().len()) {
-                    Ok((number, stop)) => {
-                        let session = Arc::clone(self);
-                        let in_flight = InFlight { session, id, number, reply, answered: false };
-                        Some(Box::pin(in_flight.serve(message, stop)))
-                    }
+                match self.serving(&message) {
+                    Ok(session) => self.take(session, message, &reply),
                     Err(failure) => {
-                        let _ = reply.send(last(failure.response(Some(&id))));
+                        let response = failure.response(message.id(), Era::Modern);
+                        let _ = reply.send(stream::Outgoing::answer(response, true));
                         None
                     }
                 }
             }
+        }
+    }
+
+    /// Enters a request into the books; `session` serves it.
+    pub(super) fn take(
+        self: &Arc<Self>,
+        session: Arc<Session>,
+        message: Message,
+        reply: &stream::Sender,
+    ) -> Option<Work> {
+        let id = message.id()?.to_owned();
+        match self.begin(&id, message.bytes().len()) {
+            Ok((number, stop)) => {
+                let books = Arc::clone(self);
+                let flight = InFlight::new(books, session, id, number, reply.clone());
+                Some(Box::pin(flight.serve(message, stop)))
+            }
+            Err(failure) => {
+                let response = failure.response(Some(&id), session.era);
+                let _ = reply.send(stream::Outgoing::answer(response, true));
+                session.leave();
+                None
+            }
+        }
+    }
+
+    /// A request has left the books, if it is still the one of this number.
+    pub(super) fn landed(&self, id: &str, number: u64) {
+        let mut state = self.state();
+        if state.in_flight.get(id).is_some_and(|flight| flight.number == number)
+            && let Some(flight) = state.in_flight.remove(id)
+        {
+            state.bytes -= flight.bytes;
         }
     }
 
@@ -197,10 +346,13 @@ impl Session {
     fn notified(self: &Arc<Self>, message: Message) {
         match message.method().as_ref() {
             method::CANCELLED => {
-                let flight = message.request_id().and_then(|id| self.state().in_flight.remove(id));
+                let Some(id) = message.request_id() else { return };
+                let flight = self.state().in_flight.remove(id);
                 if let Some(flight) = flight {
                     self.state().bytes -= flight.bytes;
                     let _ = flight.stop.send(Stop::Cancelled(Box::new(message)));
+                } else {
+                    self.gateway.parking.release(self.client, Some(id));
                 }
             }
             method::INITIALIZED => {}
@@ -220,7 +372,7 @@ impl Session {
             if !own && !alone {
                 continue;
             }
-            let instance = self.gateway.supervisor.running(&name, &self.holder);
+            let instance = self.gateway.supervisor.running(&name, &self.holder, self.speak());
             if let Some(link) = instance.and_then(|instance| instance.link()) {
                 let _ = link.notify(message);
             }
@@ -247,6 +399,15 @@ impl Session {
         if state.closed {
             return;
         }
+        if self.era == Era::Modern {
+            // Only what its one request listens to, and nothing waits for later.
+            if let Some((filter, reply)) = &state.listens
+                && let Some(bytes) = filter.marked(bytes)
+            {
+                let _ = reply.notify(bytes);
+            }
+            return;
+        }
         if let Some(general) = &state.general {
             if general.notify(bytes.clone()).is_ok() {
                 return;
@@ -268,6 +429,7 @@ impl Session {
                 return;
             }
             state.general = None;
+            state.listens = None;
             state.backlog = Backlog::default();
             state.view = None;
             std::mem::take(&mut state.in_flight)
@@ -280,8 +442,11 @@ impl Session {
         self.questions.close();
         self.gateway.tasks.forget_session(self.serial);
         self.gateway.sessions().remove(&self.serial);
-        self.gateway.catalog.forget_session(&self.id);
-        self.gateway.supervisor.end_session(&self.id);
+        if self.era == Era::Legacy {
+            self.gateway.parking.release(self.client, None);
+            self.gateway.catalog.forget_session(&self.id);
+            self.gateway.supervisor.end_session(&self.id);
+        }
     }
 
     /// Every request in flight is answered with an error now.
@@ -316,6 +481,14 @@ impl Session {
 
     pub(super) fn set_client(&self, client: Client) {
         self.state().client = Some(Arc::new(client));
+    }
+
+    /// Takes over what a later request of the same client says of it.
+    pub(super) fn adopt(&self, later: &Session) {
+        let (client, level) = (later.client(), later.level());
+        let mut state = self.state();
+        state.client = client;
+        state.level = level;
     }
 
     pub(super) fn level(&self) -> Option<Level> {
@@ -379,82 +552,18 @@ impl Session {
             }
         };
         format!(
-            "{}\0{}\0{:?}\0{:?}\0{}",
+            "{}\0{}\0{:?}\0{:?}\0{:?}\0{}",
             self.principal.key(),
             self.principal.role(),
             self.layer,
+            self.speak(),
             self.holder.folder,
-            if own { self.id.as_str() } else { "" },
+            if own { self.holder.session.as_str() } else { "" },
         )
     }
 }
 
-/// One request on the session's books, until it is dropped.
-struct InFlight {
-    session: Arc<Session>,
-    id: String,
-    number: u64,
-    reply: stream::Sender,
-    /// Or wants no answer any more.
-    answered: bool,
-}
-
-impl InFlight {
-    async fn serve(mut self, message: Message, stop: oneshot::Receiver<Stop>) {
-        let request = Request::new(&self.session, &message, &self.reply);
-        let stopped = {
-            let answer = router::dispatch(&request);
-            tokio::pin!(answer);
-            tokio::select! {
-                biased;
-                stopped = stop => match stopped {
-                    Ok(Stop::Cancelled(words)) => { request.cancel(*words); None }
-                    Ok(Stop::Draining) => Some(Err(Failure::ShuttingDown)),
-                    // The session is closed; nobody listens.
-                    Err(_) => None,
-                },
-                answer = &mut answer => Some(answer),
-            }
-            // `answer` is dropped here: what it had asked of a backend is cancelled there.
-        };
-        let response = match stopped {
-            None | Some(Ok(Answer::Sent)) => {
-                self.answered = true;
-                return;
-            }
-            Some(Ok(Answer::Message(bytes))) => bytes,
-            Some(Ok(Answer::Result(result))) => result_response(&self.id, &result),
-            Some(Err(failure)) => {
-                audit::refused(&request, &failure);
-                failure.response(Some(&self.id))
-            }
-        };
-        self.answered = true;
-        let _ = self.reply.send(last(response));
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        // Only a bug of ours, or the end of the process, comes here without an answer.
-        if !self.answered {
-            let text = "the gateway failed in this request; its log says more";
-            let bytes = error_response(Some(&self.id), ErrorCode::Internal, text);
-            let _ = self.reply.send(last(bytes));
-        }
-        let mut state = self.session.state();
-        let same = state.in_flight.get(&self.id).is_some_and(|flight| flight.number == self.number);
-        if same && let Some(flight) = state.in_flight.remove(&self.id) {
-            state.bytes -= flight.bytes;
-        }
-    }
-}
-
-fn last(bytes: Bytes) -> stream::Outgoing {
-    stream::Outgoing { bytes, last: true }
-}
-
-fn random_id() -> String {
+pub(super) fn random_id() -> String {
     let mut bytes = [0u8; 16];
     if getrandom::fill(&mut bytes).is_err() {
         // Ids must not be guessed; without randomness there is no safe way on.

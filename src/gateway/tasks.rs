@@ -1,4 +1,5 @@
-//! Tasks of 2025-11-25: whose each is, and that its instance stays awake for it.
+//! Tasks, of 2025-11-25 and of the modern era's extension: whose each is, and that its instance
+//! stays awake for it.
 //!
 //! A task lives as long as its instance and no longer. Who may not call the tool that made it
 //! does not see it.
@@ -28,7 +29,7 @@ use crate::{
     backend::{Instance, InstanceKey, Lease, Link},
     config::{Server, Share},
     policy::{Permit, Target},
-    protocol::{Message, array_member, method, string_member},
+    protocol::{Era, Message, array_member, method, string_member},
 };
 
 /// Tasks that are remembered for all clients.
@@ -89,6 +90,7 @@ struct Created {
 struct Task {
     #[serde(rename = "taskId")]
     id: String,
+    #[serde(alias = "ttlMs")]
     ttl: Option<f64>,
     #[serde(default)]
     status: String,
@@ -186,7 +188,15 @@ impl Tasks {
 impl Gateway {
     /// Notes the task that a call has made.
     pub(super) fn remember_task(&self, request: &Request<'_>, lease: &Lease, result: &str) {
-        let Ok(Created { task }) = serde_json::from_str::<Created>(result) else { return };
+        let task = match lease.link().era() {
+            Era::Legacy if !request.message.wants_task() => None,
+            Era::Legacy => serde_json::from_str::<Created>(result).ok().map(|made| made.task),
+            // The task is the result, and says so.
+            Era::Modern => string_member(result, "resultType")
+                .filter(|kind| kind == "task")
+                .and_then(|_| serde_json::from_str::<Task>(result).ok()),
+        };
+        let Some(task) = task else { return };
         let (session, instance) = (request.session, lease.instance().key());
         if task.id.len() > ID_BYTES {
             tracing::warn!(server = &*instance.server, "a task's id is too long to remember");
@@ -285,11 +295,37 @@ impl Gateway {
         }
     }
 
+    /// A modern backend tells of a task; those hear it who listen to it.
+    pub(super) fn task_changed(&self, from: &Instance, message: &Message) {
+        let Some(id) = message.task_id() else { return };
+        let bytes = message.edit().finish();
+        for session in self.users_of(from) {
+            session.tell(bytes.clone());
+        }
+        if terminal(&message.params::<Status>().unwrap_or_default().status) {
+            self.tasks.ended(from.key(), &id);
+        }
+    }
+
+    /// Listens to a task for a session that may see it. False if there is nothing to hear.
+    pub(super) async fn hear_task(&self, session: &Session, id: &str) -> bool {
+        let seen = self.tasks_seen(session, id);
+        let [permit] = seen.as_slice() else { return false };
+        let server = permit.server();
+        let running = self.supervisor.running(server, session.holder(), session.speak());
+        let link = running.as_ref().and_then(|instance| instance.link());
+        let (Some(instance), Some(link)) = (running, link) else { return false };
+        session.uses(server);
+        let within = instance.server().timeouts.call;
+        link.era() == Era::Modern
+            && self.listen_for_task(&instance, &link, id, within).await.is_ok()
+    }
+
     /// The tasks of this id that a session may see: by instance, with the permit for each.
     fn tasks_seen(&self, session: &Session, id: &str) -> Vec<Permit> {
         let servers = self.servers().filter(|server| has_layer(session, server));
         let seen = servers.filter_map(|server| {
-            let key = (self.key(server, session.holder()), id.to_owned());
+            let key = (self.key(server, session), id.to_owned());
             let all = self.tasks.all();
             self.task_permit(session, server, all.get(&key)?)
         });
@@ -342,7 +378,7 @@ fn tool(request: &Request<'_>) -> Option<(String, String)> {
     Some(shown.unwrap_or_else(|| (name.clone(), name)))
 }
 
-/// `tasks/get`, `tasks/result`, `tasks/cancel`.
+/// `tasks/get`, `tasks/cancel`, and each era's own: `tasks/result`, `tasks/update`.
 pub(super) async fn one(request: &Request<'_>) -> Result<Answer, Failure> {
     let session = request.session;
     let gateway = session.gateway();
@@ -374,7 +410,7 @@ pub(super) async fn list(request: &Request<'_>) -> Result<Answer, Failure> {
     }
     let mut mine: Vec<(&Server, Vec<String>)> = Vec::new();
     for server in gateway.servers().filter(|server| has_layer(session, server)) {
-        let key = gateway.key(server, session.holder());
+        let key = gateway.key(server, session);
         let all = gateway.tasks.all();
         let seen = all.iter().filter(|((instance, _), task)| {
             *instance == key && gateway.task_permit(session, server, task).is_some()
@@ -387,7 +423,8 @@ pub(super) async fn list(request: &Request<'_>) -> Result<Answer, Failure> {
     let alone = mine.len() == 1;
     let mut found = Vec::new();
     for (server, ids) in mine {
-        let link = gateway.supervisor.running(&server.name, session.holder());
+        let (holder, speak) = (session.holder(), session.speak());
+        let link = gateway.supervisor.running(&server.name, holder, speak);
         let Some(link) = link.and_then(|instance| instance.link()) else { continue };
         let mut cursor = Value::Null;
         for _ in 0..PAGES {
@@ -424,7 +461,8 @@ mod tests {
     #[test]
     fn early_statuses_are_bounded_by_number_and_by_bytes() {
         let tasks = Tasks::default();
-        let instance = InstanceKey { server: "s".into(), scope: Scope::All };
+        let (server, scope) = ("s".into(), Scope::All);
+        let instance = InstanceKey { server, scope, speak: crate::backend::Speak::Best };
         let keep = |id: usize, bytes: usize| {
             let (instance, id) = (instance.clone(), id.to_string());
             let bytes = Some(Bytes::from(vec![b'x'; bytes]));

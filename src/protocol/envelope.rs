@@ -132,6 +132,8 @@ picks! {
         "requestId" => request_id: Option<&'a RawValue>;
         "progressToken" => progress_of: Option<&'a RawValue>;
         "task" => task: Option<IgnoredAny>;
+        "requestState" => request_state: Option<&'a RawValue>;
+        "inputResponses" => responses: Option<&'a RawValue>;
         "_meta" => meta: Meta<'a>;
     }
 }
@@ -139,6 +141,10 @@ picks! {
 picks! {
     Meta {
         "progressToken" => token: Option<&'a RawValue>;
+        "io.modelcontextprotocol/protocolVersion" => version: Option<&'a RawValue>;
+        "io.modelcontextprotocol/clientCapabilities" => capabilities: Option<&'a RawValue>;
+        "io.modelcontextprotocol/logLevel" => level: Option<&'a RawValue>;
+        "io.modelcontextprotocol/subscriptionId" => subscription: Option<&'a RawValue>;
         "io.modelcontextprotocol/related-task" => related_task: RelatedTask<'a>;
     }
 }

@@ -4,7 +4,8 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde_json::Value;
 
-/// The codes that the gateway uses. None lies in -32000..-32099, which the specification keeps.
+/// The codes that the gateway uses. Of -32000..-32099, which the specification keeps, only those
+/// that it defines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorCode {
     Parse,
@@ -14,6 +15,10 @@ pub enum ErrorCode {
     Internal,
     /// Resource not found, in the revisions that open with `initialize`.
     ResourceNotFound,
+    // In the stateless one.
+    HeaderMismatch,
+    MissingCapability,
+    UnsupportedVersion,
 }
 
 impl ErrorCode {
@@ -25,6 +30,9 @@ impl ErrorCode {
             Self::InvalidParams => -32602,
             Self::Internal => -32603,
             Self::ResourceNotFound => -32002,
+            Self::HeaderMismatch => -32020,
+            Self::MissingCapability => -32021,
+            Self::UnsupportedVersion => -32022,
         }
     }
 }

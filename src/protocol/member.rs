@@ -32,6 +32,41 @@ pub fn with_member(json: &str, key: &str, value: &str) -> String {
     }
 }
 
+/// All members of an object in their order, the values as JSON text; `None` if it is no object.
+pub fn members(json: &str) -> Option<Vec<(Cow<'_, str>, &str)>> {
+    let mut deserializer = serde_json::Deserializer::from_str(json);
+    deserializer.deserialize_map(All).ok()
+}
+
+/// The object without the members in `drop`, and with those in `set` (JSON text), which replace
+/// what is there or come last. What is no object becomes one.
+pub fn edited(json: &str, drop: &[&str], set: &[(&str, &str)]) -> String {
+    let known = members(json).unwrap_or_default();
+    let there: Vec<(Cow<'_, str>, &str)> = known
+        .into_iter()
+        .filter(|(key, _)| !drop.contains(&key.as_ref()))
+        .map(|(key, value)| {
+            let new = set.iter().find(|(name, _)| *name == key).map(|(_, value)| *value);
+            (key, new.unwrap_or(value))
+        })
+        .collect();
+    let missing = set.iter().filter(|(name, _)| !there.iter().any(|(key, _)| key == name));
+    let missing: Vec<(Cow<'_, str>, &str)> =
+        missing.map(|(name, value)| (Cow::Borrowed(*name), *value)).collect();
+    let mut out = String::with_capacity(json.len() + 64);
+    for (key, value) in there.iter().chain(&missing) {
+        out.push(if out.is_empty() { '{' } else { ',' });
+        out.push_str(&serde_json::to_string(key).unwrap_or_default());
+        out.push(':');
+        out.push_str(value);
+    }
+    if out.is_empty() {
+        out.push('{');
+    }
+    out.push('}');
+    out
+}
+
 /// The items of an array member as JSON text; `None` if there is no such array.
 pub fn array_member<'a>(json: &'a str, key: &str) -> Option<Vec<&'a str>> {
     let items: Vec<&'a RawValue> = serde_json::from_str(&json[member(json, key)?]).ok()?;
@@ -68,9 +103,41 @@ impl<'de> Visitor<'de> for Seed<'_> {
     }
 }
 
+struct All;
+
+impl<'de> Visitor<'de> for All {
+    type Value = Vec<(Cow<'de, str>, &'de str)>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut all = Vec::new();
+        while let Some(key) = map.next_key::<Cow<'de, str>>()? {
+            all.push((key, map.next_value::<&RawValue>()?.get()));
+        }
+        Ok(all)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn members_are_set_and_left_out_and_the_rest_stays_as_it_was() {
+        let json = r#"{ "a":1.0, "b" : [1, 2],"é":12345678901234567890 }"#;
+        assert_eq!(
+            edited(json, &["a", "x"], &[("b", "null"), ("c", "{}")]),
+            r#"{"b":null,"é":12345678901234567890,"c":{}}"#
+        );
+        assert_eq!(edited("{}", &[], &[]), "{}");
+        assert_eq!(edited("[1]", &[], &[("a", "1")]), r#"{"a":1}"#);
+        assert_eq!(edited(r#"{"a":1}"#, &["a"], &[]), "{}");
+        assert_eq!(members(r#"{"a":1,"b":"x"}"#).unwrap().len(), 2);
+        assert!(members("3").is_none());
+    }
 
     #[test]
     fn replaces_one_member_and_keeps_the_rest() {

@@ -48,6 +48,7 @@ pub struct Message {
     id: Option<Span>,
     method: Option<Span>,
     params: Params,
+    result: Option<Span>,
     has_error: bool,
 }
 
@@ -62,6 +63,13 @@ struct Params {
     progress_of: Option<Span>,
     related_task: Option<Span>,
     has_task: bool,
+    request_state: Option<Span>,
+    responses: Option<Span>,
+    // What `_meta` says of a request of the stateless revision, and of a notification in it.
+    version: Option<Span>,
+    capabilities: Option<Span>,
+    level: Option<Span>,
+    subscription: Option<Span>,
 }
 
 impl Message {
@@ -119,10 +127,17 @@ impl Message {
             progress_of: found.progress_of.map(span),
             related_task: found.meta.related_task.task_id.map(span),
             has_task: found.task.is_some(),
+            request_state: found.request_state.map(span),
+            responses: found.responses.map(span),
+            version: found.meta.version.map(span),
+            capabilities: found.meta.capabilities.map(span),
+            level: found.meta.level.map(span),
+            subscription: found.meta.subscription.map(span),
         };
         let method = envelope.method.map(span);
+        let result = envelope.result.map(span);
         let has_error = envelope.error.is_some();
-        Ok(Message { kind, id, method, params, has_error, bytes })
+        Ok(Message { kind, id, method, params, result, has_error, bytes })
     }
 
     pub fn kind(&self) -> Kind {
@@ -204,6 +219,42 @@ impl Message {
         self.raw(self.params.progress_of.as_ref())
     }
 
+    /// `params` as JSON text, found anew.
+    pub fn raw_params(&self) -> Option<&str> {
+        let text = self.text(&(0..self.bytes.len()));
+        super::member(text, "params").map(|span| &text[span])
+    }
+
+    /// `params.requestState`, as JSON text.
+    pub fn request_state(&self) -> Option<&str> {
+        self.raw(self.params.request_state.as_ref())
+    }
+
+    /// `params.inputResponses`, as JSON text.
+    pub fn input_responses(&self) -> Option<&str> {
+        self.raw(self.params.responses.as_ref())
+    }
+
+    /// The revision that `_meta` names, as JSON text. Only requests of the stateless one have it.
+    pub fn version(&self) -> Option<&str> {
+        self.raw(self.params.version.as_ref())
+    }
+
+    /// The client's capabilities in `_meta`, as JSON text.
+    pub fn client_capabilities(&self) -> Option<&str> {
+        self.raw(self.params.capabilities.as_ref())
+    }
+
+    /// The log level that `_meta` asks for, as JSON text.
+    pub fn log_level(&self) -> Option<&str> {
+        self.raw(self.params.level.as_ref())
+    }
+
+    /// The subscription that `_meta` assigns a notification to, as JSON text.
+    pub fn subscription(&self) -> Option<&str> {
+        self.raw(self.params.subscription.as_ref())
+    }
+
     /// `params` of any shape, scanned anew. For the messages that the gateway answers itself.
     pub fn params<T: DeserializeOwned + Default>(&self) -> Result<T, serde_json::Error> {
         #[derive(Deserialize)]
@@ -214,17 +265,42 @@ impl Message {
         Ok(whole.params.unwrap_or_default())
     }
 
-    /// `result` as JSON text, scanned anew.
+    /// `result` as JSON text.
     pub fn result(&self) -> Option<&str> {
-        #[derive(Deserialize)]
-        struct Whole<'a> {
-            #[serde(borrow)]
-            result: Option<&'a RawValue>,
-        }
-        serde_json::from_slice::<Whole<'_>>(&self.bytes).ok()?.result.map(RawValue::get)
+        self.raw(self.result.as_ref())
     }
 
-    /// `error.message` and the whole error as JSON text.
+    /// `result.resultType`, where there is one and it is not `complete`. Scans the result only if
+    /// it could be one.
+    pub fn unfinished(&self) -> Option<Cow<'_, str>> {
+        let result = self.result()?;
+        if memchr::memmem::find(result.as_bytes(), b"resultType").is_none() {
+            return None;
+        }
+        super::string_member(result, "resultType").filter(|kind| kind != "complete")
+    }
+
+    /// The message with another result, JSON text, in place of its own.
+    pub fn with_result(&self, result: &str) -> Bytes {
+        let mut edit = self.edit();
+        edit = edit.cut(self.result.as_ref(), result);
+        edit.finish()
+    }
+
+    /// The message with other parameters, which `change` makes of these; `{}` where it has none.
+    pub fn with_params(&self, change: impl FnOnce(&str) -> String) -> Result<Self, Invalid> {
+        let text = self.text(&(0..self.bytes.len()));
+        let changed = match super::member(text, "params") {
+            Some(span) => {
+                let params = change(&text[span.clone()]);
+                format!("{}{params}{}", &text[..span.start], &text[span.end..])
+            }
+            None => super::edited(text, &[], &[("params", &change("{}"))]),
+        };
+        Message::parse(changed.into())
+    }
+
+    /// `error.message` and the whole error as JSON text, scanned anew.
     pub fn error(&self) -> Option<(String, &str)> {
         #[derive(Deserialize)]
         struct Whole<'a> {
@@ -239,6 +315,12 @@ impl Message {
         let raw = serde_json::from_slice::<Whole<'_>>(&self.bytes).ok()?.error?.get();
         let message = serde_json::from_str::<Error>(raw).map(|error| error.message);
         Some((message.unwrap_or_default(), raw))
+    }
+
+    /// `error.code`, scanned anew.
+    pub fn error_code(&self) -> Option<i64> {
+        let (_, raw) = self.error()?;
+        super::member(raw, "code").and_then(|span| raw[span].parse().ok())
     }
 
     /// The message with some parts replaced, everything else as it was, newlines blanked.
@@ -283,6 +365,12 @@ impl<'a> Edit<'a> {
     /// Replaces `params._meta.progressToken` by JSON text.
     pub fn progress_token(self, json: impl Into<Cow<'a, str>>) -> Self {
         let span = self.message.params.token.as_ref();
+        self.cut(span, json)
+    }
+
+    /// Replaces `params.requestState` by JSON text.
+    pub fn request_state(self, json: impl Into<Cow<'a, str>>) -> Self {
+        let span = self.message.params.request_state.as_ref();
         self.cut(span, json)
     }
 

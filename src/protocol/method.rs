@@ -1,4 +1,4 @@
-//! Method names of the handshake era.
+//! Method names of both eras.
 
 pub const INITIALIZE: &str = "initialize";
 pub const PING: &str = "ping";
@@ -17,6 +17,9 @@ pub const TASKS_GET: &str = "tasks/get";
 pub const TASKS_RESULT: &str = "tasks/result";
 pub const TASKS_CANCEL: &str = "tasks/cancel";
 pub const TASKS_LIST: &str = "tasks/list";
+pub const TASKS_UPDATE: &str = "tasks/update";
+pub const DISCOVER: &str = "server/discover";
+pub const LISTEN: &str = "subscriptions/listen";
 
 pub const SAMPLING: &str = "sampling/createMessage";
 pub const ELICITATION: &str = "elicitation/create";
@@ -32,3 +35,6 @@ pub const PROMPTS_CHANGED: &str = "notifications/prompts/list_changed";
 pub const RESOURCES_CHANGED: &str = "notifications/resources/list_changed";
 pub const RESOURCE_UPDATED: &str = "notifications/resources/updated";
 pub const TASK_STATUS: &str = "notifications/tasks/status";
+pub const TASK_CHANGED: &str = "notifications/tasks";
+pub const ACKNOWLEDGED: &str = "notifications/subscriptions/acknowledged";
+pub const ELICITED: &str = "notifications/elicitation/complete";

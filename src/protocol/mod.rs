@@ -14,6 +14,6 @@ pub mod stream;
 mod version;
 
 pub use error::{ErrorCode, error_response, error_response_with, result_response};
-pub use member::{array_member, member, string_member, with_member};
+pub use member::{array_member, edited, member, members, string_member, with_member};
 pub use message::{Invalid, Kind, Message, Span, blank_newlines};
-pub use version::Version;
+pub use version::{Era, MODERN, Version};

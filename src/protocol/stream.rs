@@ -19,6 +19,20 @@ pub struct Outgoing {
     pub bytes: Bytes,
     /// The response that ends its request. Nothing of that request follows.
     pub last: bool,
+    /// A response that is an error.
+    pub failed: bool,
+}
+
+impl Outgoing {
+    /// What comes before the response.
+    pub fn notice(bytes: Bytes) -> Self {
+        Outgoing { bytes, last: false, failed: false }
+    }
+
+    /// The response.
+    pub fn answer(bytes: Bytes, failed: bool) -> Self {
+        Outgoing { bytes, last: true, failed }
+    }
 }
 
 /// What may wait in a stream. A single message is always let into an empty one.
@@ -95,7 +109,7 @@ impl Sender {
 
     /// Sends a message that is not a response.
     pub fn notify(&self, bytes: Bytes) -> Result<(), Closed> {
-        self.send(Outgoing { bytes, last: false })
+        self.send(Outgoing::notice(bytes))
     }
 
     pub fn is_closed(&self) -> bool {
@@ -219,7 +233,7 @@ mod tests {
     use super::*;
 
     fn message(len: usize) -> Outgoing {
-        Outgoing { bytes: Bytes::from(vec![b'x'; len]), last: false }
+        Outgoing::notice(Bytes::from(vec![b'x'; len]))
     }
 
     #[tokio::test]

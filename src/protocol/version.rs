@@ -2,6 +2,18 @@
 
 use std::fmt;
 
+/// The stateless revision, where each request says by itself what it needs.
+pub const MODERN: &str = "2026-07-28";
+
+/// How a conversation is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Era {
+    /// It opens with `initialize`, and both sides ask.
+    Legacy,
+    /// Each request stands for itself, and only the client asks: [`MODERN`].
+    Modern,
+}
+
 /// A revision that opens with `initialize`. The stateless one is not in this list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Version {
@@ -28,6 +40,12 @@ impl Version {
             Self::V2025_06_18 => "2025-06-18",
             Self::V2025_11_25 => "2025-11-25",
         }
+    }
+
+    /// The names of all revisions that the gateway speaks to clients, the newest first.
+    pub fn names() -> [&'static str; 5] {
+        let [a, b, c, d] = Self::ALL.map(Self::as_str);
+        [MODERN, d, c, b, a]
     }
 
     /// JSON-RPC batches exist in 2025-03-26 only.
@@ -59,8 +77,9 @@ mod tests {
     fn the_names_are_those_of_the_official_types() {
         let known: Vec<String> =
             rmcp::model::ProtocolVersion::KNOWN_VERSIONS.iter().map(ToString::to_string).collect();
-        for version in Version::ALL {
-            assert!(known.iter().any(|name| name == version.as_str()), "{version}");
+        for version in Version::names() {
+            assert!(known.iter().any(|name| name == version), "{version}");
         }
+        assert_eq!(MODERN, rmcp::model::ProtocolVersion::LATEST.as_str());
     }
 }

@@ -16,7 +16,7 @@ use super::{
     sessions::HttpSession,
     sse::Client,
 };
-use crate::{frontend::Shared, protocol::stream::Receiver};
+use crate::{frontend::Shared, gateway::Leave, protocol::stream::Receiver};
 
 /// Smaller messages are copied together.
 const COPY: usize = 16 << 10;
@@ -34,6 +34,8 @@ pub(super) struct Events {
 pub(super) enum Source {
     /// A stream of a Streamable HTTP session, from event number `from` on.
     Stream { session: Arc<HttpSession>, ticket: Ticket, from: u64 },
+    /// What belongs to one request of the modern era, which ends when this does.
+    Single { source: Receiver, _leave: Leave },
     /// The one stream of an HTTP+SSE client, which lives as long as this does.
     Client { client: Arc<Client>, source: Receiver },
 }
@@ -55,7 +57,7 @@ impl Source {
                     })
                 })
             }
-            Self::Client { source, .. } => {
+            Self::Client { source, .. } | Self::Single { source, .. } => {
                 let next = source.poll_recv(context);
                 next.map(|next| next.map(|message| Event { id: None, bytes: message.bytes }))
             }
@@ -66,6 +68,7 @@ impl Source {
     fn is_endless(&self) -> bool {
         match self {
             Self::Stream { ticket, .. } => ticket.stream == GENERAL,
+            Self::Single { .. } => false,
             Self::Client { .. } => true,
         }
     }
@@ -162,6 +165,7 @@ impl Drop for Events {
                 session.reader_goes(*ticket, self.shared.now());
             }
             Source::Client { client, .. } => self.shared.http.sse.end(client),
+            Source::Single { .. } => {}
         }
     }
 }

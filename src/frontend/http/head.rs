@@ -11,8 +11,10 @@ pub(super) const SESSION_ID: HeaderName = HeaderName::from_static("mcp-session-i
 pub(super) const PROTOCOL_VERSION: HeaderName = HeaderName::from_static("mcp-protocol-version");
 pub(super) const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
-/// The revision without `initialize`. It is not served yet.
-pub(super) const STATELESS: &str = "2026-07-28";
+pub(super) const METHOD: HeaderName = HeaderName::from_static("mcp-method");
+pub(super) const NAME: HeaderName = HeaderName::from_static("mcp-name");
+/// How the names of fields begin that repeat arguments.
+pub(super) const PARAM: &str = "mcp-param-";
 
 /// A field as text; `None` where it is missing or no ASCII.
 pub(super) fn text(headers: &HeaderMap, name: HeaderName) -> Option<&str> {

@@ -19,6 +19,7 @@ use super::{
     events::{Event, Events, Source},
     get,
     head::{self, Accept},
+    modern,
     replay::Position,
     route,
     sessions::HttpSession,
@@ -28,12 +29,10 @@ use crate::{
     gateway::Session,
     policy::Principal,
     protocol::{
-        ErrorCode, Kind, Message, method,
+        Kind, Message, method,
         stream::{Bounds, Outgoing, Receiver, Sender, stream},
     },
 };
-
-const DISCOVER: &str = "server/discover";
 
 pub(super) async fn answer(
     connection: &Arc<Connection>,
@@ -60,17 +59,10 @@ pub(super) async fn answer(
         Ok(message) => message,
         Err(invalid) => return answer::json(StatusCode::BAD_REQUEST, batch::refusal(&invalid)),
     };
-    let opens = !headers.contains_key(head::SESSION_ID);
-    let stateless = head::text(&headers, head::PROTOCOL_VERSION) == Some(head::STATELESS);
-    if stateless || opens && message.method() == DISCOVER {
-        // Clients that try the stateless revision first then open a session.
-        return answer::refuse(
-            StatusCode::NOT_FOUND,
-            message.id(),
-            ErrorCode::MethodNotFound,
-            "this revision is not served; begin with initialize",
-        );
+    if modern::is_modern(&headers, &message) {
+        return modern::answer(connection, principal, server, &headers, message, accept).await;
     }
+    let opens = !headers.contains_key(head::SESSION_ID);
     if opens && message.kind() == Kind::Request && message.method() == method::INITIALIZE {
         return open(connection, principal, server, message, accept).await;
     }
@@ -169,7 +161,7 @@ async fn several(
     let (reply, source) = stream(Bounds::REQUEST);
     for bytes in batch.refused {
         // The stream is empty and its reader is here.
-        let _ = reply.send(Outgoing { bytes, last: true });
+        let _ = reply.send(Outgoing::answer(bytes, true));
     }
     for message in batch.messages {
         let reply = match message.kind() {

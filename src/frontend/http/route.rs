@@ -113,6 +113,9 @@ pub(super) fn not_opened(error: &OpenError, id: Option<&str>) -> Answer {
     let (status, code) = match error {
         OpenError::UnknownServer(_) => (StatusCode::NOT_FOUND, ErrorCode::InvalidRequest),
         OpenError::TooMany => (StatusCode::SERVICE_UNAVAILABLE, ErrorCode::Internal),
+        OpenError::Refused(response) => {
+            return answer::json(StatusCode::BAD_REQUEST, response.clone());
+        }
     };
     answer::refuse(status, id, code, &error.to_string())
 }

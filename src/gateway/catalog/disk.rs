@@ -20,11 +20,11 @@ use sha2::{Digest, Sha256};
 use super::listing::{Item, Kind, List, Listing};
 use crate::{
     config::{Server, Share},
-    protocol::string_member,
+    protocol::{Era, string_member},
 };
 
 /// Changed whenever the meaning of the files does.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 const LARGEST: u64 = 64 << 20;
 /// With more files than this the oldest are removed: every folder of a client may make one.
 const FILES: usize = 1000;
@@ -85,8 +85,10 @@ impl Disk {
         let info = file.info.get();
         let capabilities = crate::protocol::member(info, "capabilities");
         let capabilities = serde_json::from_str(&info[capabilities?]).ok()?;
+        let discovered = crate::protocol::member(info, "supportedVersions").is_some();
         Some(Listing {
             capabilities,
+            era: Some(if discovered { Era::Modern } else { Era::Legacy }),
             info: Arc::from(info),
             tools: restored(file.tools, Kind::Tools),
             prompts: restored(file.prompts, Kind::Prompts),
@@ -257,6 +259,7 @@ mod tests {
         Listing {
             info: r#"{"protocolVersion":"2025-11-25","capabilities":{"tools":{}},"x":1.0}"#.into(),
             capabilities: serde_json::json!({"tools": {}}),
+            era: Some(Era::Legacy),
             tools: list(vec![item("echo", r#"{"name":"echo","n":123456789012345678901}"#)]),
             prompts: None,
             resources: list(vec![item("file:///secret", r#"{"uri":"file:///secret"}"#)]),
@@ -273,7 +276,7 @@ mod tests {
         disk.save(&server, "uid:1", &listing());
         let back = disk.load(&server, "uid:1").unwrap();
         assert_eq!(back.tools, listing().tools);
-        assert_eq!(back.info, listing().info);
+        assert_eq!((&back.info, back.era), (&listing().info, listing().era));
         assert!(back.resources.is_none() && back.from_disk);
         assert!(disk.load(&server, "uid:2").is_none(), "another holder has its own");
         server.share = Share::All;

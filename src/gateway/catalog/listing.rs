@@ -3,8 +3,8 @@
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use crate::{
-    backend::{AskError, Link},
-    protocol::{array_member, method, string_member},
+    backend::{AskError, Info, Link},
+    protocol::{Era, Version, array_member, method, string_member},
 };
 
 /// Pages that are followed; a cursor that never ends is cut there.
@@ -90,8 +90,10 @@ impl Kind {
 /// Everything that is known of one backend for one holder.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Listing {
-    /// The `initialize` result as it came.
+    /// The result of `initialize` or `server/discover`, as it came.
     pub info: Arc<str>,
+    /// Which of the two it is; also what its lists look like.
+    pub era: Option<Era>,
     pub capabilities: serde_json::Value,
     pub tools: Option<Arc<List>>,
     pub prompts: Option<Arc<List>>,
@@ -103,6 +105,16 @@ pub(crate) struct Listing {
 }
 
 impl Listing {
+    /// Nothing but what a backend said of itself.
+    pub(crate) fn of(info: &Info) -> Self {
+        Listing {
+            info: Arc::clone(&info.raw),
+            era: Some(info.era),
+            capabilities: info.capabilities.clone(),
+            ..Listing::default()
+        }
+    }
+
     pub(crate) fn list(&self, kind: Kind) -> Option<&Arc<List>> {
         match kind {
             Kind::Tools => self.tools.as_ref(),
@@ -123,6 +135,13 @@ impl Listing {
 
     pub(crate) fn has(&self, capability: &str) -> bool {
         self.capabilities.get(capability).is_some()
+    }
+
+    /// Whether the backend speaks both eras, as far as it says so.
+    pub(crate) fn is_dual(&self) -> bool {
+        let versions = array_member(&self.info, "supportedVersions").unwrap_or_default();
+        let known = |raw: &str| Version::parse(raw.trim_matches('"')).is_some();
+        self.era == Some(Era::Modern) && versions.into_iter().any(known)
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod disk;
 mod listing;
+mod mirrored;
 mod names;
 mod template;
 mod view;
@@ -19,12 +20,14 @@ use std::{
 
 pub(super) use disk::Disk;
 pub(super) use listing::{Kind, Listing, fetch};
+pub(super) use mirrored::Mirrored;
 use tokio::sync::Notify;
 pub(super) use view::{Located, Route, Source, View, aggregate, transparent};
 
 use crate::{
-    backend::{InstanceKey, Scope},
+    backend::{InstanceKey, Scope, Speak},
     config::Server,
+    protocol::Era,
 };
 
 /// Views kept for the principals that were seen last.
@@ -98,10 +101,22 @@ impl Catalog {
     pub(super) fn get(&self, key: &InstanceKey, server: &Server) -> Option<Arc<Listing>> {
         let mut listings = self.listings();
         let entry = listings.entry(key, || {
-            let holder = holder(&key.scope)?;
+            let holder = holder(key)?;
             self.disk.load(server, &holder).map(Arc::new)
         });
         entry.listing.clone()
+    }
+
+    /// The era that a backend spoke last, to whomever.
+    pub(super) fn era(&self, key: &InstanceKey, server: &Server) -> Option<Era> {
+        let known = self.get(key, server).and_then(|listing| listing.era);
+        known.or_else(|| {
+            let listings = self.listings();
+            let others = listings.all.iter().filter(|(other, _)| {
+                other.server == key.server && other.speak == key.speak
+            });
+            others.filter_map(|(_, entry)| entry.listing.as_ref()?.era).next()
+        })
     }
 
     /// Takes what a backend that runs said now. True when it differs from what was known.
@@ -116,7 +131,7 @@ impl Catalog {
             let entry = listings.entry(key, || None);
             entry.awake = true;
             if !same || known.is_some_and(|known| known.from_disk) {
-                if let Some(holder) = holder(&key.scope)
+                if let Some(holder) = holder(key)
                     && !same
                 {
                     self.disk.save(server, &holder, &listing);
@@ -179,13 +194,17 @@ impl Catalog {
 }
 
 /// The name of a holder that outlives the daemon.
-fn holder(scope: &Scope) -> Option<String> {
-    match scope {
-        Scope::User(user) => Some(user.clone()),
-        Scope::Project(user, folder) => Some(format!("{user}\0{}", folder.display())),
-        Scope::All => Some("all".to_owned()),
-        Scope::Session(_) => None,
+fn holder(key: &InstanceKey) -> Option<String> {
+    let mut holder = match &key.scope {
+        Scope::User(user) => user.clone(),
+        Scope::Project(user, folder) => format!("{user}\0{}", folder.display()),
+        Scope::All => "all".to_owned(),
+        Scope::Session(_) => return None,
+    };
+    if key.speak == Speak::Legacy {
+        holder.push_str("\0legacy");
     }
+    Some(holder)
 }
 
 #[cfg(test)]
@@ -193,7 +212,11 @@ mod tests {
     use super::*;
 
     fn key(session: &str) -> InstanceKey {
-        InstanceKey { server: "s".into(), scope: Scope::Session(session.to_owned()) }
+        InstanceKey {
+            server: "s".into(),
+            scope: Scope::Session(session.to_owned()),
+            speak: Speak::Best,
+        }
     }
 
     #[test]

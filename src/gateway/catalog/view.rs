@@ -11,6 +11,7 @@ use std::{
 
 use super::{
     listing::{Kind, Listing},
+    mirrored::{self, Mirrored},
     names::Names,
 };
 use crate::{
@@ -45,6 +46,8 @@ pub(crate) struct Shown {
     pub raw: String,
     /// Callable but not listed: the tools of a backend that shows a placeholder now.
     pub hidden: bool,
+    /// The arguments that HTTP clients repeat in header fields.
+    pub mirrored: Vec<Mirrored>,
 }
 
 /// Tools or prompts under their exposed names.
@@ -160,7 +163,8 @@ pub(crate) fn aggregate(sources: &[Source<'_>], policy: &Policy, who: &Principal
             let route = Route::Connect { server: Arc::clone(server) };
             // Once connected the placeholder leaves the list but still answers.
             let hidden = !source.placeholder;
-            view.tools.put(Shown { exposed: placeholder, route, raw, hidden });
+            let mirrored = Vec::new();
+            view.tools.put(Shown { exposed: placeholder, route, raw, hidden, mirrored });
         }
         let Some(listing) = &source.listing else { continue };
         let shelves = [
@@ -177,14 +181,16 @@ pub(crate) fn aggregate(sources: &[Source<'_>], policy: &Policy, who: &Principal
                 let name = serde_json::Value::from(exposed.as_str()).to_string();
                 let raw = with_member(raw, "name", &name);
                 let route = Route::Backend { server: Arc::clone(server), bare: bare.to_owned() };
-                shelf.put(Shown { exposed, route, raw, hidden });
+                let mirrored = mirrored::read(&raw);
+                shelf.put(Shown { exposed, route, raw, hidden, mirrored });
             }
         }
         locate(&mut view, &mut located, source, listing, policy, who);
     }
     if policy.authorize(who, Target::Builtin { exposed: STATUS }).is_some() {
         let raw = status_definition();
-        view.tools.put(Shown { exposed: STATUS.into(), route: Route::Status, raw, hidden: false });
+        let (exposed, route) = (STATUS.into(), Route::Status);
+        view.tools.put(Shown { exposed, route, raw, hidden: false, mirrored: Vec::new() });
     }
     view
 }
@@ -205,6 +211,7 @@ pub(crate) fn transparent(source: &Source<'_>, policy: &Policy, who: &Principal)
                     route,
                     raw: raw.to_owned(),
                     hidden: false,
+                    mirrored: mirrored::read(raw),
                 });
             }
         }
