@@ -1,13 +1,16 @@
 #!/usr/bin/env bash
 # Runs everything that `make test` promises, and counts it.
 #
-#   tests/run.sh         formatting, lints, dependencies, all cargo tests, real clients, conformance
+#   tests/run.sh         formatting, lints, dependencies, all cargo tests, real clients in both
+#                        eras, conformance
 #   tests/run.sh soak    the long runs, in release mode: cargo tests with `#[ignore = "soak"]`, and
-#                        tests/soak/run.sh, every combination of real clients and backends
+#                        tests/soak/run.sh, every combination of real clients and backends, and
+#                        of features and eras
 #
-# The suites that are no cargo tests (tests/clients/run.sh, tests/conformance/run.sh) run if they
-# are there, with the gateway to test in MCP_GATEWAY_BIN. Their last line of the form `NAME: N passed, N failed[, N skipped]` is what they count
-# for; a status other than 0 is a failure, whatever that line says.
+# The suites that are no cargo tests (tests/clients, tests/conformance/run.sh) run if they are there,
+# with the gateway to test in MCP_GATEWAY_BIN. Their last line of the form `NAME: N passed, N
+# failed[, N skipped]` is what they count for; a status other than 0 is a failure, whatever that
+# line says.
 #
 # The last line of this script is `N passed, N failed, N skipped`. The status is 0 if nothing failed
 # and no more was skipped than tests/skips allows.
@@ -112,7 +115,8 @@ if [ "$mode" = soak ]; then
     export MCP_GATEWAY_BIN=$target/release/mcp-gateway
     need build cargo build --locked --release --bins --examples
     cargo_tests soak cargo test --locked --release --no-fail-fast -- --ignored --nocapture
-    suite clients tests/soak/run.sh --binary "$MCP_GATEWAY_BIN"
+    suite matrix tests/soak/run.sh matrix --binary "$MCP_GATEWAY_BIN"
+    suite clients tests/soak/run.sh clients --binary "$MCP_GATEWAY_BIN"
 else
     need setup tests/setup/setup.sh
     tools=$(tests/setup/setup.sh --path)/tools/bin
@@ -123,6 +127,9 @@ else
     cargo_tests cargo cargo test --locked --no-fail-fast
     if [ -x tests/clients/run.sh ]; then
         suite clients tests/clients/run.sh --binary "$MCP_GATEWAY_BIN"
+    fi
+    if [ -x tests/clients/matrix.sh ]; then
+        suite matrix tests/clients/matrix.sh --binary "$MCP_GATEWAY_BIN"
     fi
     if [ -x tests/conformance/run.sh ]; then suite conformance tests/conformance/run.sh; fi
 fi

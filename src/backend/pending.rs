@@ -27,6 +27,13 @@ pub struct Call {
     pub reply: Sender,
 }
 
+/// A call that the instance works on.
+struct Open {
+    call: Call,
+    /// It waits for its client: what the instance asks meanwhile is about another one.
+    parked: bool,
+}
+
 /// Tasks whose session and token are kept; the oldest is forgotten first.
 const TASKS: usize = 1000;
 /// With a longer id and token none is kept.
@@ -42,7 +49,7 @@ struct Made {
 
 #[derive(Default)]
 pub(super) struct Pending {
-    calls: BTreeMap<u64, Call>,
+    calls: BTreeMap<u64, Open>,
     /// Those of them that asked for a task.
     tasks_asked: HashSet<u64>,
     made: VecDeque<Made>,
@@ -54,7 +61,7 @@ pub(super) struct Pending {
 impl Pending {
     pub(super) fn add(&mut self, call: Call) -> u64 {
         self.last += 1;
-        self.calls.insert(self.last, call);
+        self.calls.insert(self.last, Open { call, parked: false });
         self.last
     }
 
@@ -65,14 +72,14 @@ impl Pending {
 
     pub(super) fn remove(&mut self, id: u64) -> Option<Call> {
         self.tasks_asked.remove(&id);
-        self.calls.remove(&id)
+        self.calls.remove(&id).map(|open| open.call)
     }
 
     /// Hands an answer to its caller, under the caller's id.
     pub(super) fn answer(&mut self, message: &Message) {
         let id = message.id().and_then(|id| id.parse().ok());
         match id.and_then(|id: u64| Some((id, self.calls.remove(&id)?))) {
-            Some((number, call)) => {
+            Some((number, Open { call, .. })) => {
                 if self.tasks_asked.remove(&number)
                     && let Some(task) = task_made(message)
                     && task.len() + call.token.as_ref().map_or(0, String::len) <= LONGEST
@@ -94,18 +101,33 @@ impl Pending {
     /// From now on the call's answer and progress carry this id and token (JSON text), and it is
     /// this client's.
     pub(super) fn readdress(&mut self, number: u64, id: &str, token: Option<&str>, client: u64) {
-        if let Some(call) = self.calls.get_mut(&number) {
+        if let Some(Open { call, parked }) = self.calls.get_mut(&number) {
             call.id = id.to_owned();
             call.token = token.map(str::to_owned);
             call.client = client;
+            *parked = false;
         }
+    }
+
+    /// The call waits for its client, until it is readdressed.
+    pub(super) fn park(&mut self, number: u64) {
+        if let Some(open) = self.calls.get_mut(&number) {
+            open.parked = true;
+        }
+    }
+
+    /// Calls of clients, the newest first; those that wait for their client only if `parked`.
+    fn newest(&self, parked: bool) -> impl Iterator<Item = &Call> {
+        let open = self.calls.values().rev();
+        let open = open.filter(move |open| open.call.session != 0 && open.parked <= parked);
+        open.map(|open| &open.call)
     }
 
     /// Hands a notification to the subscription that it names: a call that goes on.
     pub(super) fn subscribed(&self, message: &Message) -> bool {
         let number = message.subscription().map(|id| id.trim_matches('"'));
         let call = number.and_then(|id| id.parse().ok()).and_then(|id: u64| self.calls.get(&id));
-        let Some(call) = call else { return false };
+        let Some(Open { call, .. }) = call else { return false };
         let _ = call.reply.notify(message.edit().finish());
         true
     }
@@ -115,7 +137,8 @@ impl Pending {
         let call = message
             .progress_of()
             .and_then(|token| token.parse().ok())
-            .and_then(|id: u64| self.calls.get(&id));
+            .and_then(|id: u64| self.calls.get(&id))
+            .map(|open| &open.call);
         let Some((call, token)) = call.and_then(|call| Some((call, call.token.as_ref()?))) else {
             return false;
         };
@@ -140,36 +163,35 @@ impl Pending {
     /// Every caller gets the same error under its own id.
     pub(super) fn fail_all(&mut self, text: &str) {
         self.tasks_asked.clear();
-        for call in std::mem::take(&mut self.calls).into_values() {
+        for Open { call, .. } in std::mem::take(&mut self.calls).into_values() {
             let bytes = error_response(Some(&call.id), ErrorCode::Internal, text);
             let _ = call.reply.send(Outgoing::answer(bytes, true));
         }
     }
 
-    /// The sessions with calls in flight, and the newest stream of each.
+    /// The stream of the newest call of this session.
     pub(super) fn newest_of(&self, session: u64) -> Option<Sender> {
-        self.calls
-            .values()
-            .rev()
-            .find(|call| call.session == session)
-            .map(|call| call.reply.clone())
+        self.newest(true).find(|call| call.session == session).map(|call| call.reply.clone())
     }
 
-    /// The session of the newest call, if all calls in flight are of one client.
+    /// The session of the newest call, if all calls in flight are of one client. Those that wait
+    /// for their client count only where there is no other.
     pub(super) fn only_session(&self) -> Option<u64> {
-        let mut calls = self.calls.values().rev().filter(|call| call.session != 0);
+        let parked = self.newest(false).next().is_none();
+        let mut calls = self.newest(parked);
         let newest = calls.next()?;
         calls.all(|call| call.client == newest.client).then_some(newest.session)
     }
 
-    /// The session of the newest call.
+    /// The session of the newest call, among those that do not wait for their client if there is
+    /// one.
     pub(super) fn newest_session(&self) -> Option<u64> {
-        self.calls.values().rev().map(|call| call.session).find(|session| *session != 0)
+        let newest = self.newest(false).next().or_else(|| self.newest(true).next());
+        newest.map(|call| call.session)
     }
 
     pub(super) fn sessions(&self) -> Vec<u64> {
-        let mut all: Vec<u64> =
-            self.calls.values().map(|call| call.session).filter(|session| *session != 0).collect();
+        let mut all: Vec<u64> = self.newest(true).map(|call| call.session).collect();
         all.sort_unstable();
         all.dedup();
         all
@@ -177,7 +199,7 @@ impl Pending {
 
     /// Calls of clients; what the gateway itself asks or listens to does not count.
     pub(super) fn len(&self) -> usize {
-        self.calls.values().filter(|call| call.session != 0).count()
+        self.newest(true).count()
     }
 }
 
@@ -208,7 +230,10 @@ mod tests {
 
     fn call(id: &str, token: Option<&str>, session: u64) -> (Call, Receiver) {
         let (reply, receiver) = stream(Bounds::REQUEST);
-        (Call { id: id.into(), token: token.map(Into::into), session, client: session, reply }, receiver)
+        (
+            Call { id: id.into(), token: token.map(Into::into), session, client: session, reply },
+            receiver,
+        )
     }
 
     fn message(text: &str) -> Message {
@@ -339,8 +364,15 @@ mod tests {
             })
             .collect();
         assert_eq!(pending.only_session(), Some(8), "the newest");
+        pending.park(2);
+        assert_eq!(pending.only_session(), Some(7), "the other one waits for its client");
+        pending.readdress(2, "2", None, 3);
+        assert_eq!(pending.only_session(), Some(8));
         pending.readdress(1, "\"again\"", None, 4);
         assert_eq!(pending.only_session(), None);
+        pending.park(1);
+        pending.park(2);
+        assert_eq!(pending.only_session(), None, "two wait");
         assert_eq!(pending.newest_session(), Some(8));
         pending.answer(&message(r#"{"jsonrpc":"2.0","id":1,"result":{}}"#));
         let mut streams = streams.into_iter();

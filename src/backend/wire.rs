@@ -195,6 +195,11 @@ impl Link {
         let _ = self.line(line.freeze());
     }
 
+    /// This call waits for its client from now on.
+    pub fn park(&self, call: u64) {
+        self.pending().park(call);
+    }
+
     /// From now on what comes of this call is for another request of its client.
     pub fn readdress(&self, call: u64, id: &str, token: Option<&str>, client: u64) {
         self.pending().readdress(call, id, token, client);

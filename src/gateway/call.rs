@@ -48,9 +48,8 @@ fn mirrored(request: &Request<'_>, name: &str) -> Result<(), Failure> {
     for one in &shown.mirrored {
         let mut said = fields.iter().filter(|(field, _)| field.eq_ignore_ascii_case(&one.name));
         let said = (said.next().map(|(_, value)| value.as_str()), said.next());
-        let mismatch = |why: &str| {
-            Failure::HeaderMismatch(format!("Mcp-Param-{}: {why}", one.name))
-        };
+        let mismatch =
+            |why: &str| Failure::HeaderMismatch(format!("Mcp-Param-{}: {why}", one.name));
         match (one.expected(&params["arguments"]), said) {
             (_, (_, Some(_))) => return Err(mismatch("comes more than once")),
             (None, (None, _)) => {}

@@ -28,6 +28,9 @@ pub(super) enum Failure {
     BadState(&'static str),
     #[error("Unsupported protocol version: {0}")]
     UnsupportedVersion(String),
+    /// As JSON: what the client would have to declare.
+    #[error("Missing required client capability: {0}")]
+    MissingCapability(Value),
     #[error("Header mismatch: {0}")]
     HeaderMismatch(String),
     #[error("not initialized: send `initialize` first")]
@@ -60,6 +63,7 @@ impl Failure {
             Self::UnknownResource(_) if era == Era::Modern => ErrorCode::InvalidParams,
             Self::UnsupportedVersion(_) => ErrorCode::UnsupportedVersion,
             Self::HeaderMismatch(_) => ErrorCode::HeaderMismatch,
+            Self::MissingCapability(_) => ErrorCode::MissingCapability,
             Self::UnknownTool(_)
             | Self::UnknownPrompt(_)
             | Self::UnknownTask(_)
@@ -86,6 +90,7 @@ impl Failure {
             Self::UnsupportedVersion(asked) => {
                 Some(json!({"supported": Version::names(), "requested": asked}))
             }
+            Self::MissingCapability(missing) => Some(json!({"requiredCapabilities": missing})),
             Self::UnknownResource(uri) if era == Era::Modern => Some(json!({"uri": uri})),
             _ => None,
         }

@@ -97,9 +97,8 @@ pub(super) async fn run(order: &Order<'_, '_>, permit: Permit) -> Result<Ended, 
         (Era::Legacy, Era::Modern) => {
             let said = session.client().unwrap_or_default();
             let level = session.level().map(|level| level.as_str());
-            let message = order
-                .message
-                .with_params(|params| era::modern_request(params, &said.raw, level));
+            let message =
+                order.message.with_params(|params| era::modern_request(params, &said.raw, level));
             let message = message.map_err(|why| Failure::InvalidParams(why.to_string()))?;
             era::carry_rounds(order, message, lease).await
         }
@@ -207,6 +206,12 @@ impl Exchange {
         self.open = true;
         self.until = (Instant::now() + self.timeouts.call).min(self.last_moment());
         Ok(())
+    }
+
+    /// It waits for its client, and works on nothing: others may have its place.
+    pub(super) fn park(&mut self) {
+        self.lease.release_slot();
+        self.lease.link().park(self.id);
     }
 
     /// From now on for another request of the same client.

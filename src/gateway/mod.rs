@@ -36,7 +36,7 @@ use bytes::Bytes;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use era::Keys;
-pub use session::{Session, Work};
+pub use session::{Leave, Session, Work};
 
 use crate::{
     backend::{Holder, Host, InstanceKey, Speak, Supervisor},
@@ -92,15 +92,6 @@ pub enum OpenError {
 
 fn refusal(failure: &Failure, message: &Message) -> Bytes {
     failure.response(message.id(), Era::Modern)
-}
-
-/// The client's end of a request of the modern era. Who drops it wants no answer any more.
-pub struct Leave(Arc<Session>);
-
-impl Drop for Leave {
-    fn drop(&mut self) {
-        self.0.leave();
-    }
 }
 
 /// What all sessions share.
@@ -200,7 +191,7 @@ impl Gateway {
         session.set_fields(fields);
         self.enter(&session)?;
         let work = session.take(Arc::clone(&session), message, reply);
-        Ok((Leave(session), work))
+        Ok((Leave::new(session), work))
     }
 
     fn may_open(&self, hello: &Hello) -> Result<(), OpenError> {

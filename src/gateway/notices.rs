@@ -137,9 +137,9 @@ impl Gateway {
     /// The sessions whose calls go to this instance and that have used it.
     pub(super) fn users_of(&self, instance: &Instance) -> Vec<Arc<Session>> {
         let sessions = self.sessions();
-        let all = sessions.values().filter(|session| {
-            session.has_used(&instance.key().server) && session.shares(instance)
-        });
+        let all = sessions
+            .values()
+            .filter(|session| session.has_used(&instance.key().server) && session.shares(instance));
         all.cloned().collect()
     }
 
@@ -287,11 +287,17 @@ impl Gateway {
         let known = self.catalog.get(key, server);
         if known.as_ref().is_none_or(|known| known.info != info.raw) {
             let known = known.filter(|known| known.era == Some(info.era));
-            let listing = Listing { from_disk: false, ..known.map_or_else(|| Listing::of(info), |known| Listing {
-                info: Arc::clone(&info.raw),
-                capabilities: info.capabilities.clone(),
-                ..(*known).clone()
-            }) };
+            let listing = Listing {
+                from_disk: false,
+                ..known.map_or_else(
+                    || Listing::of(info),
+                    |known| Listing {
+                        info: Arc::clone(&info.raw),
+                        capabilities: info.capabilities.clone(),
+                        ..(*known).clone()
+                    },
+                )
+            };
             self.catalog.put(key, server, listing);
         }
     }

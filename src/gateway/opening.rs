@@ -58,6 +58,10 @@ impl Client {
         self.capabilities().get(capability).is_some()
     }
 
+    pub(super) fn extends(&self, extension: &str) -> bool {
+        self.capabilities()["extensions"].get(extension).is_some()
+    }
+
     /// Whether it can be asked in this elicitation mode. A bare `elicitation: {}` means forms.
     pub(super) fn elicits(&self, mode: &str) -> bool {
         let Some(elicitation) = self.capabilities().get("elicitation") else { return false };
@@ -295,8 +299,9 @@ impl Gateway {
             "extensions": {"io.modelcontextprotocol/ui": ui},
         });
         let server = instance.server();
-        let project = matches!(key.scope, Scope::Project(..));
-        if project || !server.roots.is_empty() {
+        // Roots are known where all of its clients have the same.
+        let alone = matches!(key.scope, Scope::Project(..) | Scope::Session(_));
+        if alone || !server.roots.is_empty() {
             capabilities["roots"] = json!({});
         }
         let params = json!({

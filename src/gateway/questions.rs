@@ -39,6 +39,8 @@ struct State {
     open: BTreeMap<u64, Question>,
     last: u64,
     elicitations: HashSet<String>,
+    /// What the client would have to declare for a question that was refused.
+    lacking: Option<Value>,
 }
 
 struct Question {
@@ -169,6 +171,11 @@ impl Questions {
         self.state().open.is_empty()
     }
 
+    /// What a backend wanted of the client, last, that it cannot be asked.
+    pub(super) fn lacking(&self) -> Option<Value> {
+        self.state().lacking.clone()
+    }
+
     pub(super) fn note_elicitation(&self, id: &str) {
         let mut state = self.state();
         if state.elicitations.len() >= ELICITATIONS {
@@ -216,8 +223,10 @@ impl Gateway {
             }
         };
         let params = message.params::<Value>().unwrap_or_default();
-        if let Err(why) = able(&session, &method, &params) {
+        if let Err(missing) = able(&session, &method, &params) {
+            let why = format!("the client cannot be asked: it does not declare {missing}");
             link.refuse(id, ErrorCode::MethodNotFound, &why);
+            session.questions.state().lacking = Some(missing);
             return;
         }
         if let Some(id) = params["elicitationId"].as_str() {
@@ -375,21 +384,18 @@ pub(super) fn own_roots(instance: &Instance) -> Option<Value> {
     }
 }
 
-/// Whether the client said that it can answer such a question.
-pub(super) fn able(session: &Session, method: &str, params: &Value) -> Result<(), String> {
+/// Whether the client said that it can answer such a question. If not: what it would have to
+/// declare.
+pub(super) fn able(session: &Session, method: &str, params: &Value) -> Result<(), Value> {
     let client = session.client().unwrap_or_default();
-    let (can, what) = match method {
-        method::SAMPLING => (client.has("sampling"), "sampling".to_owned()),
-        method::ROOTS_LIST => (client.has("roots"), "roots".to_owned()),
+    let (can, capability) = match method {
+        method::SAMPLING => (client.has("sampling"), json!({"sampling": {}})),
+        method::ROOTS_LIST => (client.has("roots"), json!({"roots": {}})),
         method::ELICITATION => {
             let mode = params["mode"].as_str().unwrap_or("form");
-            (client.elicits(mode), format!("elicitation ({mode})"))
+            (client.elicits(mode), json!({"elicitation": {mode: {}}}))
         }
-        _ => (session.era() == Era::Legacy, "such".to_owned()),
+        _ => (session.era() == Era::Legacy, json!({})),
     };
-    if can {
-        Ok(())
-    } else {
-        Err(format!("the client cannot be asked: it has no {what} capability"))
-    }
+    if can { Ok(()) } else { Err(capability) }
 }

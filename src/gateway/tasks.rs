@@ -15,12 +15,13 @@ use std::{
 
 use bytes::Bytes;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
 use super::{
     Gateway, Layer, Session, call,
     catalog::Route,
+    era,
     error::Failure,
     notices,
     router::{Answer, Request, only_backend},
@@ -384,6 +385,11 @@ pub(super) async fn one(request: &Request<'_>) -> Result<Answer, Failure> {
     let gateway = session.gateway();
     let id = request.message.task_id();
     let id = id.ok_or_else(|| Failure::InvalidParams("`taskId` is missing".into()))?;
+    let modern = session.era() == Era::Modern;
+    if modern && !session.client().unwrap_or_default().extends(era::TASKS_EXTENSION) {
+        let extension = json!({"extensions": {era::TASKS_EXTENSION: {}}});
+        return Err(Failure::MissingCapability(extension));
+    }
     let unknown = || Failure::UnknownTask(id.clone().into_owned());
     let mut seen = gateway.tasks_seen(session, &id);
     let permit = match seen.len() {
@@ -396,6 +402,13 @@ pub(super) async fn one(request: &Request<'_>) -> Result<Answer, Failure> {
         // Two backends gave it to two tasks, and which is meant cannot be known.
         _ => None,
     };
+    // Tasks of one era cannot be had in the other.
+    let permit = permit.filter(|permit| {
+        let server = gateway.server(permit.server());
+        let listing = server.and_then(|it| gateway.catalog.get(&gateway.key(it, session), it));
+        let spoken = listing.and_then(|listing| listing.era);
+        spoken.is_none_or(|spoken| spoken == session.era())
+    });
     call::forward(request, permit.ok_or_else(unknown)?, None).await
 }
 

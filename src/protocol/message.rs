@@ -274,9 +274,7 @@ impl Message {
     /// it could be one.
     pub fn unfinished(&self) -> Option<Cow<'_, str>> {
         let result = self.result()?;
-        if memchr::memmem::find(result.as_bytes(), b"resultType").is_none() {
-            return None;
-        }
+        memchr::memmem::find(result.as_bytes(), b"resultType")?;
         super::string_member(result, "resultType").filter(|kind| kind != "complete")
     }
 

@@ -8,9 +8,14 @@ calls in flight and honours notifications/cancelled, save where it says otherwis
 commas add up; each gets all the arguments. Every line received is appended to the file that
 MCP_TRACE names. No SDK and no package: what goes over the wire is written here, byte for byte.
 
+The modes that speak 2026-07-28, or have trouble with it: unknown, initialize-first, modern, pinned,
+era-file, rounds, listen. `slow-start,modern SECONDS` is a modern server that is slow to start.
+
 One file on purpose: tests copy it to where another user may read it.
 """
 
+import base64
+import hashlib
 import json
 import os
 import re
@@ -21,8 +26,12 @@ import threading
 import time
 
 VERSIONS = ["2024-11-05", "2025-03-26", "2025-06-18", "2025-11-25"]
+MODERN = "2026-07-28"
+# The methods that 2026-07-28 has no more.
+REMOVED = ["initialize", "ping", "logging/setLevel", "resources/subscribe", "resources/unsubscribe"]
 LEVELS = ["debug", "info", "notice", "warning", "error", "critical", "alert", "emergency"]
 RELATED = "io.modelcontextprotocol/related-task"
+OURS = "io.modelcontextprotocol/"
 MODES = {}
 
 
@@ -66,6 +75,7 @@ class Server:
         self.asked = 0
         self.client = None
         self.copies = 1
+        self.eras = ["legacy"]
         self.at_end = lambda: None
         self.lock = threading.RLock()
         self.out = sys.stdout.buffer
@@ -148,6 +158,12 @@ class Server:
 
     # Methods
 
+    def handle(self, call):
+        handler = self.methods.get(call.method)
+        if not handler:
+            raise RpcError(-32601, "method not found: " + call.method)
+        return handler(call)
+
     def initialize(self, call):
         self.client = call.params
         asked = call.params.get("protocolVersion")
@@ -182,12 +198,13 @@ class Call:
     def argument(self, name, default=None):
         return (self.params.get("arguments") or {}).get(name, default)
 
+    def meta(self, name):
+        """What the request says about itself under a name of the specification's."""
+        return (self.params.get("_meta") or {}).get(OURS + name)
+
     def run(self):
         try:
-            handler = self.server.methods.get(self.method)
-            if not handler:
-                raise RpcError(-32601, "method not found: " + self.method)
-            reply = {"result": handler(self)}
+            reply = {"result": self.server.handle(self)}
         except RpcError as error:
             reply = {"error": error.error}
         except NoReply:
@@ -624,6 +641,240 @@ def counter(server):
             counted.append(call)
             return text(str(len(counted)))
     server.add("next", "Counts", count)
+
+
+# The other era
+
+
+@mode("unknown")
+def unknown(server):
+    """[CODE]: never answers a method that it does not know, such as server/discover; or, with CODE,
+    with that error."""
+    code, handle = server.argument(0, 0), server.handle
+    def choose(call):
+        if call.method in server.methods:
+            return handle(call)
+        raise RpcError(code, "what?") if code else NoReply
+    server.handle = choose
+
+
+@mode("initialize-first")
+def initialize_first(server):
+    """Exits with code 1 on a first message that is not initialize."""
+    receive = server.receive
+    def receive_first(message, line):
+        if not isinstance(message, dict) or message.get("method") != "initialize":
+            print("initialize was expected", file=sys.stderr, flush=True)
+            os._exit(1)
+        server.receive = receive
+        receive(message, line)
+    server.receive = receive_first
+
+
+def serve_modern(server, call, handle):
+    """One request of 2026-07-28, and what every result of it has."""
+    version = call.meta("protocolVersion")
+    if not isinstance(version, str) or not isinstance(call.meta("clientCapabilities"), dict):
+        if call.method != "initialize":
+            raise RpcError(-32602, "_meta lacks protocolVersion or clientCapabilities")
+        version = call.params.get("protocolVersion")
+    if version != MODERN:
+        raise RpcError(-32022, "unsupported protocol version", {
+            "supported": [MODERN], "requested": version})
+    if call.method in REMOVED:
+        raise RpcError(-32601, "method not found: " + call.method)
+    if call.method == "server/discover":
+        result = {"supportedVersions": [MODERN], "capabilities": server.capabilities,
+                  "instructions": "mode " + sys.argv[1]}
+    else:
+        result = dict(handle(call))
+    if call.method == "server/discover" or call.method.endswith(("/list", "/read")):
+        result = {**result, "ttlMs": 0, "cacheScope": "private"}
+    identity = {OURS + "serverInfo": {"name": "faulty", "version": "1.0.0"}}
+    return {"resultType": "complete", **result, "_meta": {**identity, **result.get("_meta", {})}}
+
+
+@mode("modern")
+def modern(server):
+    """Speaks 2026-07-28 and nothing else. To initialize it says so."""
+    if server.eras == ["modern"]:
+        return
+    server.eras, handle = ["modern"], server.handle
+    server.handle = lambda call: serve_modern(server, call, handle)
+
+
+@mode("pinned")
+def pinned(server):
+    """Speaks both eras, and for ever the one of the first request, as the Python SDK does from 2.0
+    on: after server/discover it refuses initialize with -32022, after initialize it refuses the
+    other era's requests with -32600. The tool era returns its era."""
+    server.eras, receive, handle = [], server.receive, server.handle
+    def enveloped(params):
+        return OURS + "protocolVersion" in ((params or {}).get("_meta") or {})
+    def pin(message, line):
+        # Here and not in the threads that answer: the first to come decides.
+        if not server.eras and isinstance(message, dict) and message.get("method") != "ping":
+            server.eras = ["modern" if enveloped(message.get("params")) else "legacy"]
+        receive(message, line)
+    def choose(call):
+        if server.eras == ["modern"]:
+            return serve_modern(server, call, handle)
+        if enveloped(call.params):
+            raise RpcError(-32600, "this connection serves the handshake protocol era; requests "
+                                   "carrying the 2026-07-28 envelope are not accepted on it")
+        return handle(call)
+    server.receive, server.handle = pin, choose
+    server.add("era", "Returns the era", lambda call: text(server.eras[0]))
+
+
+@mode("era-file")
+def era_file(server):
+    """PATH: speaks the era that the file names when it starts: legacy, modern or both. The tool era
+    returns it."""
+    with open(server.argument(0, "era")) as lines:
+        named = lines.read().strip()
+    handle = server.handle
+    def both(call):
+        if call.meta("protocolVersion") or call.method == "server/discover":
+            return serve_modern(server, call, handle)
+        return handle(call)
+    if named == "modern":
+        modern(server)
+    elif named == "both":
+        server.handle = both
+    server.add("era", "Returns the era", lambda call: text(named))
+
+
+@mode("rounds")
+def rounds(server):
+    """Modern. The tool ask asks `each` (1) things in each of `rounds` (3), and returns all answers;
+    with `bare` a round asks nothing, it has only a requestState. All that it knows is in that
+    state, which is sealed and good in another process too; a broken one is refused."""
+    modern(server)
+    def seal(said):
+        state = base64.b64encode(json.dumps(said).encode()).decode()
+        return state + "." + hashlib.sha256(b"faulty" + state.encode()).hexdigest()
+    def unseal(sealed):
+        state = str(sealed).split(".")[0]
+        said = json.loads(base64.b64decode(state)) if state else []
+        if sealed != seal(said):
+            raise RpcError(-32602, "requestState is not ours")
+        return said
+    def ask(call):
+        sealed, said = call.params.get("requestState"), []
+        keys = ["question-%d" % (number + 1) for number in range(call.argument("each", 1))]
+        if call.argument("bare"):
+            keys = []
+        if sealed is not None:
+            try:
+                said = unseal(sealed)
+            except ValueError:
+                raise RpcError(-32602, "requestState is not ours")
+            given = call.params.get("inputResponses") or {}
+            if all(key in given for key in keys):
+                said.append({key: given[key] for key in keys})
+        if len(said) == call.argument("rounds", 3):
+            return as_json(said)
+        form = {**schema(name={"type": "string"}), "required": ["name"]}
+        requests = {key: {"method": "elicitation/create", "params": {
+            "mode": "form", "message": "Round %d, %s?" % (len(said) + 1, key),
+            "requestedSchema": form}} for key in keys}
+        asked = {"resultType": "input_required", "requestState": seal(said)}
+        return {**asked, **({"inputRequests": requests} if requests else {})}
+    server.add("ask", "Asks in rounds", ask, rounds={"type": "integer"}, each={"type": "integer"},
+               bare={"type": "boolean"})
+
+
+@mode("listen")
+def listen(server):
+    """[text] [early]: modern, with subscriptions/listen. The tool push (kind tools, prompts,
+    resources or updated, uri) tells whoever listens, and with `stale` those whose streams have
+    ended too; tear ends all streams, `how` cancelled, result, both (the default) or exit; streams
+    returns the filters of those that are open. text writes numbers of subscriptions as strings;
+    early sends a notice before the acknowledgement."""
+    Subscriptions(server)
+
+
+class Subscriptions:
+    FILTERS = {"tools": "toolsListChanged", "prompts": "promptsListChanged",
+               "resources": "resourcesListChanged", "updated": "resourceSubscriptions"}
+
+    def __init__(self, server):
+        modern(server)
+        self.server = server
+        self.open = {}
+        self.ended = []
+        self.pushed = 0
+        server.capabilities.update({
+            "prompts": {"listChanged": True}, "resources": {"listChanged": True, "subscribe": True}})
+        server.methods["prompts/list"] = lambda call: {"prompts": []}
+        server.methods["resources/list"] = lambda call: {"resources": []}
+        server.methods["resources/templates/list"] = lambda call: {"resourceTemplates": []}
+        server.methods["subscriptions/listen"] = self.listen
+        server.add("push", "Tells of a change", self.push, kind={"enum": list(self.FILTERS)},
+                   uri={"type": "string"}, stale={"type": "boolean"})
+        server.add("tear", "Ends all streams", self.tear, how={"type": "string"})
+        server.add("streams", "Returns the open streams' filters", lambda call: as_json(
+            [stream["filter"] for stream in self.open.values()]))
+
+    def tag(self, call):
+        number = str(call.id) if "text" in self.server.arguments else call.id
+        return {OURS + "subscriptionId": number}
+
+    def listen(self, call):
+        wanted = call.params.get("notifications") or {}
+        stream = {"call": call, "filter": wanted, "result": False, "over": threading.Event()}
+        with self.server.lock:
+            if "early" in self.server.arguments:
+                self.server.notify("notifications/tools/list_changed", {"_meta": self.tag(call)})
+            self.server.notify("notifications/subscriptions/acknowledged", {
+                "_meta": self.tag(call), "notifications": wanted})
+            self.open[call.key] = stream
+        while not stream["over"].wait(0.02):
+            if call.stop.is_set():
+                with self.server.lock:
+                    self.open.pop(call.key, None)
+                    self.ended.append(stream)
+                raise NoReply
+        if not stream["result"]:
+            raise NoReply
+        return {"_meta": self.tag(call)}
+
+    def push(self, call):
+        kind = call.argument("kind", "tools")
+        with self.server.lock:
+            self.pushed += 1
+            if kind == "tools":
+                self.server.add("pushed_%d" % self.pushed, "Is new", lambda call: text("new"))
+            streams = list(self.open.values())
+            if call.argument("stale"):
+                streams += self.ended
+            for stream in streams:
+                self.tell(stream, kind, call.argument("uri", "faulty://one"))
+        return text("pushed " + kind)
+
+    def tell(self, stream, kind, uri):
+        wanted = stream["filter"].get(self.FILTERS[kind])
+        params = {"_meta": self.tag(stream["call"])}
+        if kind == "updated" and uri in (wanted or []):
+            self.server.notify("notifications/resources/updated", {**params, "uri": uri})
+        elif kind != "updated" and wanted:
+            self.server.notify("notifications/%s/list_changed" % kind, params)
+
+    def tear(self, call):
+        how = call.argument("how", "both")
+        if how == "exit":
+            os._exit(0)
+        with self.server.lock:
+            for stream in self.open.values():
+                if how != "result":
+                    self.server.notify("notifications/cancelled", {
+                        "requestId": stream["call"].id, "reason": "the stream is torn down"})
+                stream["result"] = how != "cancelled"
+                stream["over"].set()
+                self.ended.append(stream)
+            self.open.clear()
+        return text("torn down: " + how)
 
 
 # Asking the client in the middle of a call

@@ -47,8 +47,12 @@ CLIENTS = {
 #   be the same progress, so the shorter has to be the beginning of the longer.
 # - What a script names under "normalise" and "random_logs": times, random ids, random levels.
 # - Values that a script saves (task ids): replaced by their names.
-# - On the aggregate: who the server is, and steps with "aggregate": "skip".
+# - On the aggregate: who the server is, also in the _meta of its results; for how long and for whom
+#   these may be kept (ttlMs, cacheScope); and steps with "aggregate": "skip".
+# - On the aggregate a backend that has both eras runs in the modern one: to a legacy client its
+#   results may say resultType "complete", which all of that era's are.
 LIST_CHANGED = re.compile(r"notifications/\w+/list_changed")
+SERVER_INFO = "io.modelcontextprotocol/serverInfo"
 
 
 class Failed(Exception):
@@ -79,7 +83,7 @@ def with_prefix(steps: list[Any], prefix: str) -> list[Any]:
     """The steps as the aggregate has to be asked."""
     steps = deepcopy(steps)
     for step in steps:
-        if step["op"] == "parallel":
+        if "steps" in step:
             step["steps"] = with_prefix(step["steps"], prefix)
         elif step["op"] in ("call", "prompts/get"):
             step["name"] = prefix + step["name"]
@@ -88,6 +92,21 @@ def with_prefix(steps: list[Any], prefix: str) -> list[Any]:
         elif step.get("method") in ("tools/call", "prompts/get"):
             step["params"]["name"] = prefix + step["params"]["name"]
     return steps
+
+
+def without_answerer(steps: list[Any], legacy: bool) -> None:
+    """Results, less what of them is the gateway's to say."""
+    for step in steps:
+        without_answerer(step.get("steps", []), legacy)
+        result = step.get("result")
+        if not isinstance(result, dict):
+            continue
+        for key in ("ttlMs", "cacheScope"):
+            result.pop(key, None)
+        if legacy and result.get("resultType") == "complete":
+            del result["resultType"]
+        if isinstance(meta := result.get("_meta"), dict) and meta.pop(SERVER_INFO, None) and not meta:
+            del result["_meta"]
 
 
 def without_prefix(steps: list[Any], direct: list[Any], prefix: str) -> None:
@@ -294,7 +313,9 @@ def compare(given: argparse.Namespace) -> int:
     gateway = run(given.client, given.gateway, asked, given)
     if given.prefix is not None:
         without_prefix(gateway["steps"], direct["steps"], given.prefix)
+        legacy = (gateway["server"] or {}).get("era") != "modern"
         for side in (direct, gateway):
+            without_answerer(side["steps"], legacy)
             side["server"] = side["negotiated"] = None
 
     normal = Normaliser(script)

@@ -1,8 +1,9 @@
 // What the Node drivers share: the wire tap, the steps, the fixed answers, the one JSON document.
 //
-// A driver brings an SDK's client and says how each step is asked of it; everything that is
-// reported is read off the wire, below the SDK, so that what the SDK drops, renames or adds in
-// parsing can neither hide a difference nor invent one. The contract is in README.md.
+// A driver brings an SDK's client and says how each step is asked of it; what is reported is read
+// off the wire, below the SDK, so that what the SDK drops, renames or adds in parsing can neither
+// hide a difference nor invent one. Beside it, under `seen`, is what the SDK's user got. The
+// contract is in README.md.
 
 import { AsyncLocalStorage } from "node:async_hooks";
 import { existsSync, accessSync, constants, readFileSync } from "node:fs";
@@ -190,23 +191,79 @@ export class Tap {
     const key = `${list === this.requests} ${method}`;
     const due = (this.#consumed.get(key) ?? 0) + count;
     const there = () => list.filter((message) => message.method === method).length;
-    const deadline = Date.now() + seconds * 1000;
-    while (there() < due) {
-      const left = deadline - Date.now();
-      if (left <= 0) return { come: there() - (due - count) };
-      await new Promise((resolve) => {
-        const done = () => {
-          clearTimeout(timer);
-          this.#waiters.delete(done);
-          resolve();
-        };
-        const timer = setTimeout(done, left);
-        this.#waiters.add(done);
-      });
-    }
+    const missed = await until(() => there() >= due, seconds, this.#waiters);
+    if (missed) return { come: there() - (due - count) };
     this.#consumed.set(key, due);
     return null;
   }
+}
+
+/** What the SDK's user got: results and exceptions by step, questions, notifications. */
+export class Seen {
+  steps = {};
+  questions = [];
+  heard = [];
+  during = null;
+  #consumed = new Map();
+  #waiters = new Set();
+
+  /** A handler of the SDK for one kind of question. */
+  answering(method, answer) {
+    return async (request) => {
+      const params = request.params ?? {};
+      const result = await answer(params);
+      this.questions.push({ during: this.during, method, params, answer: structuredClone(result) });
+      return result;
+    };
+  }
+
+  hear(method, params = {}) {
+    this.heard.push({ during: this.during, method, params });
+    for (const wake of this.#waiters) wake();
+  }
+
+  /** As the tap's, of what the user heard. */
+  async wait(method, count, seconds) {
+    const due = (this.#consumed.get(method) ?? 0) + count;
+    const there = () => this.heard.filter((one) => one.method === method).length;
+    const missed = await until(() => there() >= due, seconds, this.#waiters);
+    if (missed) return { come: there() - (due - count) };
+    this.#consumed.set(method, due);
+    return null;
+  }
+}
+
+/** Waits for `ready`, which is asked again at every wake-up; true if that took too long. */
+async function until(ready, seconds, waiters) {
+  const deadline = Date.now() + seconds * 1000;
+  while (!ready()) {
+    const left = deadline - Date.now();
+    if (left <= 0) return true;
+    await new Promise((resolve) => {
+      const done = () => {
+        clearTimeout(timer);
+        waiters.delete(done);
+        resolve();
+      };
+      const timer = setTimeout(done, left);
+      waiters.add(done);
+    });
+  }
+  return false;
+}
+
+/** An exception as the user sees it; an error in the body of an HTTP status is looked up there. */
+function raised(error) {
+  let { code = null, data } = error;
+  if (typeof code !== "number") {
+    try {
+      ({ code, data } = JSON.parse(error.data.text).error);
+    } catch {
+      code = null;
+    }
+  }
+  const report = { name: error.name, code, message: error.message };
+  return data === undefined || code === null ? report : { ...report, data };
 }
 
 /** The method a step's answer is read from, and the list that pages are joined on. */
@@ -228,26 +285,37 @@ const METHODS = {
 /** Runs steps against one SDK client. `sdk[op](step, options)` asks; the tap has the answer. */
 class Script {
   saved = {};
+  done = [];
 
-  constructor(sdk, tap, variables) {
+  constructor(sdk, tap, seen, variables, bare) {
+    this.bare = bare;
     this.sdk = sdk;
     this.tap = tap;
+    this.seen = seen;
     this.variables = { ...variables };
   }
 
   async run(steps) {
-    const done = [];
-    for (const step of steps) done.push(await this.step(step));
-    return done;
+    for (const step of steps) this.done.push(await this.step(step));
   }
 
   async step(template) {
     const step = this.#fill(template);
     const head = step.id === undefined ? { op: step.op } : { op: step.op, id: step.id };
+    this.seen.during = step.id ?? this.seen.during;
     switch (step.op) {
       case "parallel": {
         const steps = await Promise.all(template.steps.map((one) => this.step(one)));
         return { ...head, ok: steps.every((one) => one.ok), steps };
+      }
+      case "bare": {
+        const tap = new Tap();
+        const sdk = await this.bare(tap);
+        await sdk.connect();
+        const script = new Script(sdk, tap, this.seen, this.variables, this.bare);
+        await script.run(template.steps);
+        await sdk.close();
+        return { ...head, ok: script.done.every((one) => one.ok), steps: script.done };
       }
       case "sleep":
         await new Promise((resolve) => setTimeout(resolve, step.seconds * 1000));
@@ -255,19 +323,32 @@ class Script {
       case "notify":
         await this.sdk.notify(step);
         return { ...head, ok: true };
+      case "watch":
+      case "unwatch":
+      case "logLevel":
+        try {
+          this.seen.steps[step.id ?? step.op] = { returned: await this.sdk[step.op](step) };
+          return { ...head, ok: true };
+        } catch (error) {
+          this.seen.steps[step.id ?? step.op] = { raised: raised(error) };
+          return { ...head, ok: false, error: { code: null, message: error.message } };
+        }
       case "wait": {
         const list = step.request ? this.tap.requests : this.tap.notifications;
-        const method = step.request ?? step.notification;
-        const missed = await this.tap.wait(list, method, step.count ?? 1, step.seconds ?? 5);
+        const method = step.request ?? step.notification ?? step.heard;
+        const [count, seconds] = [step.count ?? 1, step.seconds ?? 5];
+        const missed = await (step.heard
+          ? this.seen.wait(method, count, seconds)
+          : this.tap.wait(list, method, count, seconds));
         if (!missed) return { ...head, ok: true };
-        const message = `${missed.come} of ${step.count ?? 1} ${method} came in ${step.seconds ?? 5} s`;
+        const message = `${missed.come} of ${count} ${method} came in ${seconds} s`;
         return { ...head, ok: false, error: { code: null, message } };
       }
     }
     const deadline = Date.now() + (step.seconds ?? 10) * 1000;
     for (;;) {
       const report = { ...head, ...(await this.#ask(step)) };
-      if (!step.until || Date.now() > deadline || this.#reached(report, step.until)) return this.#keep(step, report);
+      if (Date.now() > deadline || this.#reached(report, step)) return this.#keep(step, report);
       await new Promise((resolve) => setTimeout(resolve, (step.every ?? 0.3) * 1000));
     }
   }
@@ -277,30 +358,45 @@ class Script {
     if (!method || !this.sdk[step.op]) throw new Error(`no such step: ${step.op}`);
     const mark = {};
     const options = { timeout: (step.timeout ?? 60) * 1000 };
-    if (step.progress) options.onprogress = () => {};
-    if (step.cancel_after_ms !== undefined) {
-      const abort = new AbortController();
-      options.signal = abort.signal;
-      setTimeout(() => abort.abort("cancelled by the client"), step.cancel_after_ms);
+    const outcome = {};
+    const abort = new AbortController();
+    const cancel = () => abort.abort("cancelled by the client");
+    if (step.progress) {
+      outcome.progress = [];
+      options.onprogress = (one) => {
+        outcome.progress.push(one);
+        if (step.cancel_on_progress) cancel();
+      };
     }
+    if (step.cancel_after_ms !== undefined || step.cancel_on_progress) options.signal = abort.signal;
+    if (step.cancel_after_ms !== undefined) setTimeout(cancel, step.cancel_after_ms);
+    const pages = [];
     const mine = () => this.tap.exchanges.filter((one) => one.step === mark && one.method === method);
     let complaint;
     await currentStep.run(mark, async () => {
       try {
         let cursor;
         do {
-          await this.sdk[step.op](step, options, cursor);
+          pages.push(await this.sdk[step.op](step, options, cursor));
           cursor = list && mine().at(-1)?.response?.result?.nextCursor;
         } while (cursor !== undefined);
       } catch (error) {
         complaint = error;
       }
     });
+    if (list) outcome.pages = mine().length;
+    if (abort.signal.aborted) outcome.cancelled = true;
+    else if (complaint) outcome.raised = raised(complaint);
+    else outcome.returned = list ? { ...pages[0], [list]: pages.flatMap((page) => page[list]) } : pages[0];
+    if (step.id !== undefined) this.seen.steps[step.id] = outcome;
     return account(mine(), list, step, complaint);
   }
 
-  #reached(report, until) {
-    return Object.entries(until).every(([path, values]) => values.includes(lookup(report.result, path)));
+  #reached(report, { until = {}, until_has = "" }) {
+    return (
+      Object.entries(until).every(([path, values]) => values.includes(lookup(report.result, path))) &&
+      (until_has === "" || JSON.stringify(report.result ?? null).includes(until_has))
+    );
   }
 
   #keep(step, report) {
@@ -343,7 +439,7 @@ function account(exchanges, list, step, complaint) {
       // The wire carried a result and the SDK would not have it.
       if (complaint) report.client_error = complaint.name;
     }
-  } else if (last?.cancelled && step.cancel_after_ms !== undefined) {
+  } else if (last?.cancelled && (step.cancel_after_ms !== undefined || step.cancel_on_progress)) {
     report.error = { code: null, message: "cancelled by the client" };
     report.answered_after_cancel = false;
     report.late_answer = last; // settled at the end of the run
@@ -418,28 +514,31 @@ export const USAGE = `usage: DRIVER [--era ERA] [--var NAME=VALUE]... [--deadlin
   ENDPOINT  {"stdio": ["cmd", "arg"], "env": {}} | {"http": URL} | {"unix": PATH, "path": "/mcp"} | {"sse": URL}
   SCRIPT    a list of steps, or an object with "steps"; JSON, or the name of a file with it`;
 
-/** Runs a driver: `make({endpoint, options, tap})` gives {connect, close, and a function per op}. */
+/** Runs a driver: `make({endpoint, options, tap, seen, bare})` gives {connect, close, and a function per op}. */
 export async function drive(make) {
   const { endpoint, steps, variables, options } = parseArguments(process.argv.slice(2), USAGE);
-  setTimeout(() => {
-    console.error(`driver: not finished after ${options.deadline} s`);
-    process.exit(3);
-  }, options.deadline * 1000).unref();
+  const unfinished = () => console.error(`driver: not finished after ${options.deadline} s`);
+  setTimeout(() => unfinished() ?? process.exit(3), (options.deadline + 5) * 1000).unref();
   const tap = new Tap();
-  const sdk = await make({ endpoint, options, tap });
+  const seen = new Seen();
+  const sdk = await make({ endpoint, options, tap, seen });
   await sdk.connect();
-  const script = new Script(sdk, tap, variables);
-  const done = await script.run(steps);
-  settle(done);
+  const bare = (tap) => make({ endpoint, options, tap, seen, bare: true });
+  const script = new Script(sdk, tap, seen, variables, bare);
+  const late = new Promise((resolve) => setTimeout(resolve, options.deadline * 1000, "late").unref());
+  const finished = (await Promise.race([script.run(steps), late])) !== "late";
+  if (!finished) unfinished();
+  settle(script.done);
   const document = {
     server: introduction(tap) ?? sdk.introduction?.() ?? null,
     negotiated: sdk.negotiated(),
-    steps: done,
+    steps: script.done,
     requests: tap.requests,
     notifications: tap.notifications,
     saved: script.saved,
+    seen: { steps: seen.steps, questions: seen.questions, heard: seen.heard, tasks: [] },
   };
   const text = JSON.stringify(document, null, 1);
-  await sdk.close();
-  process.stdout.write(text + "\n", () => process.exit(0));
+  if (finished) await sdk.close();
+  process.stdout.write(text + "\n", () => process.exit(finished ? 0 : 3));
 }

@@ -2,8 +2,9 @@
 """Drives the official Python SDK: stdio, Streamable HTTP on TCP and on a Unix socket, HTTP+SSE.
 
 The handshake era unless --era says auto. As in harness.mjs, what is reported is read off the
-wire, below the SDK. Python keeps what JavaScript's numbers lose (1 is not 1.0, big integers stay
-whole), so of the drivers this is the strictest. The contract is in README.md.
+wire, below the SDK; beside it, under `seen`, what the SDK's user got. Python keeps what
+JavaScript's numbers lose (1 is not 1.0, big integers stay whole), so of the drivers this is the
+strictest. The contract is in README.md.
 """
 
 from __future__ import annotations
@@ -37,17 +38,19 @@ import json
 import re
 import time
 import warnings
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import anyio
 import httpx2
 import mcp_types as types
 from mcp import Client, MCPError, StdioServerParameters
+from mcp.client.extension import ClaimContext, ClientExtension, ResultClaim
 from mcp.client.sse import sse_client
 from mcp.client.stdio import stdio_client
 from mcp.client.streamable_http import streamable_http_client
+from mcp.client.subscriptions import ResourceUpdated, Subscription
 from mcp.shared.exceptions import MCPDeprecationWarning
 from mcp.shared.message import SessionMessage
 from pydantic import TypeAdapter
@@ -58,6 +61,8 @@ warnings.simplefilter("ignore", MCPDeprecationWarning)
 # What every driver's client says and answers. The same in harness.mjs.
 CLIENT_INFO = types.Implementation(name="gateway-test-client", version="1.0.0")
 ROOTS = [types.Root(uri="file:///tmp/mcp-gateway-root", name="fixed root")]
+SUBSCRIPTION_ID = "io.modelcontextprotocol/subscriptionId"
+LOG_LEVEL = "io.modelcontextprotocol/logLevel"
 FORMATS = {"email": "ada@example.com", "uri": "https://example.com/", "date": "2026-01-02"}
 
 
@@ -89,6 +94,72 @@ def fixed(schema: dict[str, Any]) -> Any:
 
 async def answer_roots(_context: Any) -> types.ListRootsResult:
     return types.ListRootsResult(roots=ROOTS)
+
+
+class Seen:
+    """What the SDK's user got: results and exceptions by step, questions, notifications."""
+
+    def __init__(self) -> None:
+        self.steps: dict[str, dict[str, Any]] = {}
+        self.questions: list[dict[str, Any]] = []
+        self.heard: list[dict[str, Any]] = []
+        self.during: str | None = None
+        self._consumed: dict[str, int] = {}
+        self._arrived = anyio.Event()
+
+    def answering(self, method: str, answer: Any) -> Any:
+        async def callback(context: Any, params: Any = None) -> Any:
+            result = await answer(context) if params is None else await answer(context, params)
+            asked = {} if params is None else dumped(params)
+            self.questions.append({"during": self.during, "method": method, "params": asked, "answer": dumped(result)})
+            return result
+
+        return callback
+
+    def hear(self, method: str, params: Any) -> None:
+        self.heard.append({"during": self.during, "method": method, "params": params})
+        self._arrived.set()
+        self._arrived = anyio.Event()
+
+    async def on_message(self, message: Any) -> None:
+        """Changes are heard from the subscription in the modern era, and here in the legacy one."""
+        if isinstance(message, types.ServerNotification):
+            params = getattr(message, "params", None)
+            meta = getattr(params, "meta", None) or {}
+            if SUBSCRIPTION_ID not in meta:
+                self.hear(message.method, dumped(params) if params is not None else {})
+
+    async def wait(self, method: str, count: int, seconds: float) -> int | None:
+        """As the tap's, of what the user heard."""
+        due = self._consumed.get(method, 0) + count
+
+        def there() -> int:
+            return sum(one["method"] == method for one in self.heard)
+
+        with anyio.move_on_after(seconds):
+            while there() < due:
+                await self._arrived.wait()
+        if there() < due:
+            return there() - (due - count)
+        self._consumed[method] = due
+        return None
+
+    def document(self) -> dict[str, Any]:
+        return {"steps": self.steps, "questions": self.questions, "heard": self.heard}
+
+
+def dumped(model: Any) -> Any:
+    return model.model_dump(by_alias=True, mode="json", exclude_none=True) if hasattr(model, "model_dump") else model
+
+
+def raised(error: BaseException) -> dict[str, Any]:
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    report = {"name": type(error).__name__, "code": None, "message": str(error)}
+    if isinstance(error, MCPError):
+        report |= {"code": error.error.code, "message": error.error.message}
+        report |= {} if error.error.data is None else {"data": error.error.data}
+    return report
 
 
 @dataclass(eq=False)
@@ -261,50 +332,136 @@ METHODS: dict[str, tuple[str, str | None]] = {
 }
 
 
+class CreatedTask(types.Result):
+    """What a call answers that goes on as a task, at the top level of its result."""
+
+    result_type: Literal["task"]
+    task_id: str
+    status: str
+    poll_interval_ms: int | None = None
+
+
+class TaskRequest(types.Request[Any, str]):
+    name_param = "taskId"
+    method: str
+    params: Any
+
+
+class Tasks(ClientExtension):
+    """The tasks extension as this SDK means extensions to be written: a call is polled to its end."""
+
+    identifier = "io.modelcontextprotocol/tasks"
+
+    def __init__(self) -> None:
+        self.created: list[str] = []
+
+    def claims(self) -> list[ResultClaim[Any]]:
+        return [ResultClaim(result_type="task", model=CreatedTask, resolve=self.finish)]
+
+    async def finish(self, task: CreatedTask, context: ClaimContext) -> types.CallToolResult:
+        self.created.append(task.task_id)
+        while True:
+            asked = TaskRequest(method="tasks/get", params={"taskId": task.task_id})
+            seen = await context.session.send_request(asked, ANY)
+            if seen["status"] == "completed":
+                return types.CallToolResult.model_validate(seen["result"])
+            if seen["status"] != "working":
+                raise RuntimeError(f"the task is {seen['status']}")
+            await anyio.sleep((task.poll_interval_ms or 100) / 1000)
+
+
 class Sdk:
-    """How each step is asked of this SDK. The answer is the tap's."""
+    """How each step is asked of this SDK. What is reported of it is the tap's, and `Seen`'s."""
 
-    def __init__(self, client: Client) -> None:
-        self.client, self.session = client, client.session
+    def __init__(self, client: Client, seen: Seen, tasks: Tasks) -> None:
+        self.client, self.session, self.seen, self.tasks = client, client.session, seen, tasks
+        self.modern = client.protocol_version >= "2026-07-28"
+        self.level: str | None = None
+        self.watching = AsyncExitStack()
+        self.watched: list[str] = []
 
-    async def ask(self, step: dict[str, Any], cursor: str | None) -> None:
+    async def log_level(self, step: dict[str, Any]) -> Any:
+        """From now on: by request in the modern era, by a request of its own before."""
+        if self.modern:
+            self.level = step["level"]
+        elif step["level"]:
+            await self.client.set_logging_level(step["level"])
+
+    async def watch(self, step: dict[str, Any], group: anyio.abc.TaskGroup) -> Any:
+        """To hear of changes: by a subscription in the modern era; before, lists are told unasked."""
+        if not self.modern:
+            for uri in step.get("uris", []):
+                await self.client.subscribe_resource(uri)
+                self.watched.append(uri)
+            return None
+        subscription = await self.watching.enter_async_context(
+            self.client.listen(
+                tools_list_changed=step.get("tools", False),
+                prompts_list_changed=step.get("prompts", False),
+                resources_list_changed=step.get("resources", False),
+                resource_subscriptions=step.get("uris", []),
+            )
+        )
+        group.start_soon(self.listen, subscription)
+        return {"honored": dumped(subscription.honored)}
+
+    async def listen(self, subscription: Subscription) -> None:
+        names = {
+            "ToolsListChanged": "notifications/tools/list_changed",
+            "PromptsListChanged": "notifications/prompts/list_changed",
+            "ResourcesListChanged": "notifications/resources/list_changed",
+            "ResourceUpdated": "notifications/resources/updated",
+        }
+        try:
+            async for event in subscription:
+                params = {"uri": event.uri} if isinstance(event, ResourceUpdated) else {}
+                self.seen.hear(names[type(event).__name__], params)
+        except Exception as error:
+            self.seen.hear("(subscription lost)", raised(error))
+
+    async def unwatch(self) -> None:
+        await self.watching.aclose()
+        while self.watched:
+            await self.client.unsubscribe_resource(self.watched.pop())
+
+    async def ask(self, step: dict[str, Any], cursor: str | None, progress: Any) -> Any:
         client, op = self.client, step["op"]
         fresh: Any = {"cursor": cursor, "cache_mode": "bypass"}
         if op == "tools/list":
-            await client.list_tools(**fresh)
+            return await client.list_tools(**fresh)
         elif op == "resources/list":
-            await client.list_resources(**fresh)
+            return await client.list_resources(**fresh)
         elif op == "resources/templates/list":
-            await client.list_resource_templates(**fresh)
+            return await client.list_resource_templates(**fresh)
         elif op == "prompts/list":
-            await client.list_prompts(**fresh)
+            return await client.list_prompts(**fresh)
         elif op == "call":
-            await client.call_tool(
+            return await client.call_tool(
                 step["name"],
                 step.get("arguments"),
                 read_timeout_seconds=step.get("timeout", 60),
-                progress_callback=ignore_progress if step.get("progress") else None,
-                meta=step.get("_meta"),
+                progress_callback=progress,
+                meta=(step.get("_meta") or {}) | {LOG_LEVEL: self.level} if self.level else step.get("_meta"),
             )
         elif op == "resources/read":
-            await client.read_resource(step["uri"], cache_mode="bypass")
+            return await client.read_resource(step["uri"], cache_mode="bypass")
         elif op == "subscribe":
-            await client.subscribe_resource(step["uri"])
+            return await client.subscribe_resource(step["uri"])
         elif op == "unsubscribe":
-            await client.unsubscribe_resource(step["uri"])
+            return await client.unsubscribe_resource(step["uri"])
         elif op == "prompts/get":
-            await client.get_prompt(step["name"], step.get("arguments"))
+            return await client.get_prompt(step["name"], step.get("arguments"))
         elif op == "complete":
             kinds = {"ref/prompt": types.PromptReference, "ref/resource": types.ResourceTemplateReference}
             ref = kinds[step["ref"]["type"]].model_validate(step["ref"])
-            await client.complete(ref, step["argument"], (step.get("context") or {}).get("arguments"))
+            return await client.complete(ref, step["argument"], (step.get("context") or {}).get("arguments"))
         elif op == "setLevel":
-            await client.set_logging_level(step["level"])
+            return await client.set_logging_level(step["level"])
         elif op == "ping":
-            await client.send_ping()
+            return await client.send_ping()
         elif op == "raw":
             request = AnyRequest(method=step["method"], params=step.get("params"))
-            await self.session.send_request(request, ANY, step.get("timeout", 60))
+            return await self.session.send_request(request, ANY, step.get("timeout", 60))
         else:
             raise LookupError(f"no such step: {op}")
 
@@ -313,25 +470,26 @@ class Sdk:
         await self.session.send_notification(notification)  # type: ignore[arg-type]
 
 
-async def ignore_progress(*_: Any) -> None:
-    pass
-
-
 class Script:
     """Runs steps against one client."""
 
-    def __init__(self, sdk: Sdk, tap: Tap, variables: dict[str, str]) -> None:
-        self.sdk, self.tap = sdk, tap
+    def __init__(
+        self, sdk: Sdk, tap: Tap, seen: Seen, variables: dict[str, Any], group: anyio.abc.TaskGroup, bare: Any
+    ) -> None:
+        self.sdk, self.tap, self.seen, self.group, self.bare = sdk, tap, seen, group, bare
         self.variables: dict[str, Any] = dict(variables)
         self.saved: dict[str, Any] = {}
+        self.done: list[dict[str, Any]] = []
 
-    async def run(self, steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        return [await self.step(step) for step in steps]
+    async def run(self, steps: list[dict[str, Any]]) -> None:
+        for step in steps:
+            self.done.append(await self.step(step))
 
     async def step(self, template: dict[str, Any]) -> dict[str, Any]:
         step = self.fill(template)
         head = {key: step[key] for key in ("op", "id") if key in step}
         op = step["op"]
+        self.seen.during = step.get("id", self.seen.during)
         if op == "parallel":
             reports: list[Any] = [None] * len(template["steps"])
 
@@ -342,16 +500,37 @@ class Script:
                 for place in range(len(reports)):
                     group.start_soon(one, place)
             return head | {"ok": all(report["ok"] for report in reports), "steps": reports}
+        if op == "bare":
+            async with self.bare() as (client, tap):
+                sdk = Sdk(client, self.seen, Tasks())
+                script = Script(sdk, tap, self.seen, self.variables, self.group, self.bare)
+                await script.run(template["steps"])
+            return head | {"ok": all(report["ok"] for report in script.done), "steps": script.done}
         if op == "sleep":
             await anyio.sleep(step["seconds"])
             return head | {"ok": True}
         if op == "notify":
             await self.sdk.notify(step)
             return head | {"ok": True}
+        if op in ("watch", "unwatch", "logLevel"):
+            try:
+                with anyio.fail_after(step.get("timeout", 60)):
+                    if op == "watch":
+                        returned = await self.sdk.watch(step, self.group)
+                    else:
+                        returned = await (self.sdk.unwatch() if op == "unwatch" else self.sdk.log_level(step))
+                self.seen.steps[step.get("id", op)] = {"returned": returned}
+                return head | {"ok": True}
+            except Exception as error:
+                self.seen.steps[step.get("id", op)] = {"raised": raised(error)}
+                return head | {"ok": False, "error": {"code": None, "message": str(error)}}
         if op == "wait":
-            kind = "request" if "request" in step else "notification"
+            kind = next(kind for kind in ("request", "notification", "heard") if kind in step)
             method, count, seconds = step[kind], step.get("count", 1), step.get("seconds", 5)
-            come = await self.tap.wait(kind, method, count, seconds)
+            if kind == "heard":
+                come = await self.seen.wait(method, count, seconds)
+            else:
+                come = await self.tap.wait(kind, method, count, seconds)
             if come is None:
                 return head | {"ok": True}
             message = f"{come} of {count} {method} came in {seconds} s"
@@ -359,7 +538,7 @@ class Script:
         deadline = time.monotonic() + step.get("seconds", 10)
         while True:
             report = head | await self.ask(step)
-            if "until" not in step or time.monotonic() > deadline or self.reached(report, step["until"]):
+            if time.monotonic() > deadline or self.reached(report, step):
                 return self.keep(step, report)
             await anyio.sleep(step.get("every", 0.3))
 
@@ -373,21 +552,47 @@ class Script:
 
         complaint: BaseException | None = None
         cursor = None
-        with anyio.move_on_after(step.get("cancel_after_ms", 1e9) / 1000):
+        progress: list[dict[str, Any]] = []
+        pages: list[Any] = []
+        with anyio.move_on_after(step.get("cancel_after_ms", 1e9) / 1000) as scope:
+
+            async def on_progress(done: float, total: float | None, message: str | None) -> None:
+                progress.append({"progress": done, "total": total, "message": message})
+                if step.get("cancel_on_progress"):
+                    scope.cancel()
+
             try:
                 while True:
                     with anyio.fail_after(step.get("timeout", 60) + 1):
-                        await self.sdk.ask(step, cursor)
+                        callback = on_progress if step.get("progress") else None
+                        pages.append(dumped(await self.sdk.ask(step, cursor, callback)))
                     last = mine()[-1].response if mine() else None
                     cursor = ((last or {}).get("result") or {}).get("nextCursor") if joint else None
                     if cursor is None:
                         break
             except Exception as error:  # whatever the SDK raises is part of the report
                 complaint = error
+        if "id" in step:
+            outcome: dict[str, Any] = {"pages": len(mine())} if joint else {}
+            if complaint:
+                outcome["raised"] = raised(complaint)
+            elif scope.cancelled_caught:
+                outcome["cancelled"] = True
+            else:
+                whole = pages[0]
+                if joint:
+                    whole = whole | {joint: [item for page in pages for item in page[joint]]}
+                outcome["returned"] = whole
+            if step.get("progress"):
+                outcome["progress"] = progress
+            self.seen.steps[step["id"]] = outcome
         return account(mine(), joint, step, complaint)
 
-    def reached(self, report: dict[str, Any], until: dict[str, list[Any]]) -> bool:
-        return all(lookup(report.get("result"), path) in values for path, values in until.items())
+    def reached(self, report: dict[str, Any], step: dict[str, Any]) -> bool:
+        result = report.get("result")
+        return all(lookup(result, path) in values for path, values in step.get("until", {}).items()) and step.get(
+            "until_has", ""
+        ) in json.dumps(result)
 
     def keep(self, step: dict[str, Any], report: dict[str, Any]) -> dict[str, Any]:
         for name, path in step.get("save", {}).items():
@@ -426,7 +631,7 @@ def account(exchanges: list[Exchange], joint: str | None, step: dict[str, Any], 
             report["result"] = joined(exchanges, joint) if joint else last.response["result"]
             if complaint:  # the wire carried a result and the SDK would not have it
                 report["client_error"] = type(complaint).__name__
-    elif last and last.cancelled and "cancel_after_ms" in step:
+    elif last and last.cancelled and ("cancel_after_ms" in step or "cancel_on_progress" in step):
         report["error"] = {"code": None, "message": "cancelled by the client"}
         report["answered_after_cancel"] = last  # settled at the end of the run
     else:
@@ -488,27 +693,43 @@ def transport_for(endpoint: dict[str, Any]) -> Any:
     return http_transport("http://localhost" + endpoint.get("path", "/mcp"), endpoint["unix"])
 
 
-async def drive(endpoint: dict[str, Any], steps: list[Any], variables: dict[str, str], era: str) -> dict[str, Any]:
-    tap = Tap()
+async def drive(
+    endpoint: dict[str, Any], steps: list[Any], variables: dict[str, str], era: str, deadline: float
+) -> dict[str, Any]:
+    @asynccontextmanager
+    async def bare():
+        tap = Tap()
+        async with Client(tap.over(transport_for(endpoint)), mode=era, client_info=CLIENT_INFO) as client:  # type: ignore[arg-type]
+            yield client, tap
+
+    tap, seen, tasks = Tap(), Seen(), Tasks()
     client = Client(
         tap.over(transport_for(endpoint)),
         mode=era,  # type: ignore[arg-type]
         client_info=CLIENT_INFO,
-        sampling_callback=answer_sampling,
-        elicitation_callback=answer_elicitation,
-        list_roots_callback=answer_roots,
+        sampling_callback=seen.answering("sampling/createMessage", answer_sampling),
+        elicitation_callback=seen.answering("elicitation/create", answer_elicitation),
+        list_roots_callback=seen.answering("roots/list", answer_roots),
+        message_handler=seen.on_message,
+        extensions=[tasks],
     )
-    async with client:
-        script = Script(Sdk(client), tap, variables)
-        done = await script.run(steps)
-        settle(done)
+    async with client, anyio.create_task_group() as group:
+        sdk = Sdk(client, seen, tasks)
+        script = Script(sdk, tap, seen, variables, group, bare)
+        with anyio.move_on_after(deadline) as scope:
+            await script.run(steps)
+            await sdk.watching.aclose()
+        group.cancel_scope.cancel()
+        settle(script.done)
         return {
             "server": introduction(tap),
             "negotiated": client.session.protocol_version,
-            "steps": done,
+            "steps": script.done,
             "requests": list(tap.requests),
             "notifications": list(tap.notifications),
             "saved": script.saved,
+            "seen": seen.document() | {"tasks": tasks.created},
+            "finished": not scope.cancelled_caught,
         }
 
 
@@ -518,7 +739,7 @@ def read_json(text: str) -> Any:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--era", default="legacy", help="legacy (default), auto, or 2026-07-28")
+    parser.add_argument("--era", default="legacy", help="legacy (default), auto, or modern: no discover, no fallback")
     parser.add_argument("--var", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--deadline", type=float, default=120, metavar="SECONDS")
     parser.add_argument("endpoint", help="JSON or a file: {stdio, env} | {http} | {unix, path} | {sse}")
@@ -530,17 +751,20 @@ def main() -> int:
     era = {"modern": "2026-07-28"}.get(given.era, given.era)
 
     async def run() -> dict[str, Any]:
-        with anyio.fail_after(given.deadline):
-            return await drive(read_json(given.endpoint), steps, variables, era)
+        with anyio.fail_after(given.deadline + 5):
+            return await drive(read_json(given.endpoint), steps, variables, era, given.deadline)
 
     try:
         document = anyio.run(run)
     except TimeoutError:
         print(f"python_sdk: not finished after {given.deadline:g} s", file=sys.stderr)
         return 3
+    finished = document.pop("finished")
     json.dump(document, sys.stdout, indent=1, ensure_ascii=False)
     print()
-    return 0
+    if not finished:
+        print(f"python_sdk: not finished after {given.deadline:g} s", file=sys.stderr)
+    return 0 if finished else 3
 
 
 if __name__ == "__main__":

@@ -11,7 +11,11 @@ const { Client } = sdk("client/index.js");
 const { StdioClientTransport } = sdk("client/stdio.js");
 const { StreamableHTTPClientTransport } = sdk("client/streamableHttp.js");
 const { SSEClientTransport } = sdk("client/sse.js");
-const { CreateMessageRequestSchema, ElicitRequestSchema, ListRootsRequestSchema, ResultSchema } = sdk("types.js");
+const {
+  CreateMessageRequestSchema, ElicitRequestSchema, ListRootsRequestSchema, ResultSchema, LoggingMessageNotificationSchema,
+  PromptListChangedNotificationSchema, ResourceListChangedNotificationSchema, ResourceUpdatedNotificationSchema,
+  ToolListChangedNotificationSchema,
+} = sdk("types.js");
 
 function transportFor(endpoint) {
   if (endpoint.stdio) {
@@ -24,12 +28,22 @@ function transportFor(endpoint) {
   return new StreamableHTTPClientTransport(url, { fetch: unixFetch(endpoint.unix) });
 }
 
-await drive(({ endpoint, options, tap }) => {
+await drive(({ endpoint, options, tap, seen, bare }) => {
   if (options.era && options.era !== "legacy") throw new Error(`this SDK has no era ${options.era}`);
-  const client = new Client(CLIENT_INFO, { capabilities: CAPABILITIES });
-  client.setRequestHandler(CreateMessageRequestSchema, () => answerSampling());
-  client.setRequestHandler(ElicitRequestSchema, ({ params }) => answerElicitation(params));
-  client.setRequestHandler(ListRootsRequestSchema, () => ({ roots: ROOTS }));
+  const client = new Client(CLIENT_INFO, { capabilities: bare ? {} : CAPABILITIES });
+  if (!bare) {
+    client.setRequestHandler(CreateMessageRequestSchema, seen.answering("sampling/createMessage", answerSampling));
+    client.setRequestHandler(ElicitRequestSchema, seen.answering("elicitation/create", answerElicitation));
+    client.setRequestHandler(ListRootsRequestSchema, seen.answering("roots/list", () => ({ roots: ROOTS })));
+  }
+  for (const schema of [
+    LoggingMessageNotificationSchema, PromptListChangedNotificationSchema, ResourceListChangedNotificationSchema,
+    ResourceUpdatedNotificationSchema, ToolListChangedNotificationSchema,
+  ]) {
+    client.setNotificationHandler(schema, ({ method, params }) => seen.hear(method, params));
+  }
+  client.fallbackNotificationHandler = async ({ method, params }) => seen.hear(method, params);
+  const watched = [];
   client.onerror = (error) => console.error(`client: ${error.message}`);
   const transport = tap.attach(transportFor(endpoint));
   const page = (cursor) => (cursor === undefined ? {} : { cursor });
@@ -52,6 +66,13 @@ await drive(({ endpoint, options, tap }) => {
     setLevel: (step, options) => client.setLoggingLevel(step.level, options),
     ping: (step, options) => client.ping(options),
     raw: (step, options) => client.request({ method: step.method, params: step.params }, ResultSchema, options),
+    logLevel: ({ level }) => level && client.setLoggingLevel(level),
+    watch: async ({ uris = [] }) => {
+      for (const uri of uris) watched.push(uri) && (await client.subscribeResource({ uri }));
+    },
+    unwatch: async () => {
+      while (watched.length) await client.unsubscribeResource({ uri: watched.pop() });
+    },
     notify: (step) => client.notification({ method: step.method, params: step.params }),
   };
 });

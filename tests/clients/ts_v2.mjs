@@ -12,6 +12,8 @@ const { StdioClientTransport } = requirePinned("@modelcontextprotocol/client/std
 /** A schema that takes any result, for requests that the SDK has no types for. */
 const ANY = { "~standard": { version: 1, vendor: "gateway-tests", validate: (value) => ({ value }) } };
 
+const LOG_LEVEL = "io.modelcontextprotocol/logLevel";
+
 const ERAS = { auto: "auto", legacy: "legacy", modern: { pin: "2026-07-28" } };
 
 function transportFor(endpoint) {
@@ -25,13 +27,25 @@ function transportFor(endpoint) {
   return new StreamableHTTPClientTransport(url, { fetch: unixFetch(endpoint.unix) });
 }
 
-await drive(({ endpoint, options, tap }) => {
+await drive(({ endpoint, options, tap, seen, bare }) => {
   const mode = ERAS[options.era ?? "auto"];
   if (!mode) throw new Error(`no era ${options.era}: auto, legacy or modern`);
-  const client = new Client(CLIENT_INFO, { capabilities: CAPABILITIES, versionNegotiation: { mode } });
-  client.setRequestHandler("sampling/createMessage", () => answerSampling());
-  client.setRequestHandler("elicitation/create", ({ params }) => answerElicitation(params));
-  client.setRequestHandler("roots/list", () => ({ roots: ROOTS }));
+  const client = new Client(CLIENT_INFO, { capabilities: bare ? {} : CAPABILITIES, versionNegotiation: { mode } });
+  if (!bare) {
+    client.setRequestHandler("sampling/createMessage", seen.answering("sampling/createMessage", answerSampling));
+    client.setRequestHandler("elicitation/create", seen.answering("elicitation/create", answerElicitation));
+    client.setRequestHandler("roots/list", seen.answering("roots/list", () => ({ roots: ROOTS })));
+  }
+  for (const kind of [
+    "message", "tools/list_changed", "prompts/list_changed", "resources/list_changed", "resources/updated",
+  ]) {
+    client.setNotificationHandler(`notifications/${kind}`, ({ method, params }) => seen.hear(method, params));
+  }
+  client.fallbackNotificationHandler = async ({ method, params }) => seen.hear(method, params);
+  const modern = () => client.getNegotiatedProtocolVersion() >= "2026-07-28";
+  const watched = [];
+  let subscription;
+  let level;
   client.onerror = (error) => console.error(`client: ${error.message}`);
   const transport = tap.attach(transportFor(endpoint));
   const page = (cursor) => (cursor === undefined ? undefined : { cursor });
@@ -45,6 +59,7 @@ await drive(({ endpoint, options, tap }) => {
     introduction: () => ({
       era: "modern",
       serverInfo: client.getServerVersion(),
+      supportedVersions: client.getDiscoverResult()?.supportedVersions,
       capabilities: client.getServerCapabilities(),
       instructions: client.getInstructions(),
     }),
@@ -52,8 +67,10 @@ await drive(({ endpoint, options, tap }) => {
     "resources/list": (step, options, cursor) => client.listResources(page(cursor), fresh(options)),
     "resources/templates/list": (step, options, cursor) => client.listResourceTemplates(page(cursor), fresh(options)),
     "prompts/list": (step, options, cursor) => client.listPrompts(page(cursor), fresh(options)),
-    call: (step, options) =>
-      client.callTool({ name: step.name, arguments: step.arguments, _meta: step._meta }, options),
+    call: (step, options) => {
+      const _meta = level ? { ...step._meta, [LOG_LEVEL]: level } : step._meta;
+      return client.callTool({ name: step.name, arguments: step.arguments, _meta }, options);
+    },
     "resources/read": (step, options) => client.readResource({ uri: step.uri }, fresh(options)),
     subscribe: (step, options) => client.subscribeResource({ uri: step.uri }, options),
     unsubscribe: (step, options) => client.unsubscribeResource({ uri: step.uri }, options),
@@ -63,6 +80,30 @@ await drive(({ endpoint, options, tap }) => {
     setLevel: (step, options) => client.setLoggingLevel(step.level, options),
     ping: (step, options) => client.ping(options),
     raw: (step, options) => client.request({ method: step.method, params: step.params }, ANY, options),
+    // By request in the modern era, by a request of its own before.
+    logLevel: async (step) => {
+      if (modern()) level = step.level;
+      else if (step.level) await client.setLoggingLevel(step.level);
+    },
+    // By a subscription in the modern era; before, changes of lists are told unasked.
+    watch: async ({ tools, prompts, resources, uris = [], timeout = 60 }) => {
+      if (!modern()) {
+        for (const uri of uris) watched.push(uri) && (await client.subscribeResource({ uri }));
+        return undefined;
+      }
+      const filter = {
+        ...(tools && { toolsListChanged: true }),
+        ...(prompts && { promptsListChanged: true }),
+        ...(resources && { resourcesListChanged: true }),
+        ...(uris.length && { resourceSubscriptions: uris }),
+      };
+      subscription = await client.listen(filter, { timeout: timeout * 1000 });
+      return { honored: subscription.honoredFilter };
+    },
+    unwatch: async () => {
+      await subscription?.close();
+      while (watched.length) await client.unsubscribeResource({ uri: watched.pop() });
+    },
     notify: (step) => client.notification({ method: step.method, params: step.params }),
   };
 });

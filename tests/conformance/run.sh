@@ -1,12 +1,21 @@
 #!/usr/bin/env bash
-# The official conformance suite, direct against the reference backend's HTTP and through the
-# gateway against its stdio: on its own endpoint, with a child for each session and with a shared
-# one, and on the aggregate. Nothing that succeeds direct may be anything else through us.
+# The official conformance suite in all four pairs: its requirements of the legacy and of the modern
+# era, each against a server of either era through the gateway, on the server's own endpoint with a
+# child for each session, with a shared one, and on the aggregate. What is compared with is the
+# reference backend's own HTTP, in the era of the requirements. compare.py says what is asked.
+#
+#   tests/conformance/run.sh             the four pairs
+#   tests/conformance/run.sh --table     and their results as the table of README.md
+#
+# Further arguments go to compare.py. CONFORMANCE_ERAS="legacy modern dual" adds a server of both.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 root=$(cd "$here/../.." && pwd)
 suite=$("$here/../setup/setup.sh" --path)/conformance
 gateway_bin=${MCP_GATEWAY_BIN:-$root/target/debug/mcp-gateway}
+reference="$(dirname "$gateway_bin")/examples/reference-backend"
+requirements=(2025-11-25 2026-07-28)
+read -ra eras <<<"${CONFORMANCE_ERAS:-legacy modern}"
 work=$(mktemp -d)
 pids=()
 cleanup() {
@@ -16,10 +25,11 @@ cleanup() {
 }
 trap cleanup EXIT
 
-# start NAME PATTERN COMMAND...: runs it and prints what the pattern's group finds in its output.
+# start NAME PATTERN COMMAND...: runs it; `reply` is what the pattern's group finds in its output.
 start() {
     local name=$1 pattern=$2 found
     shift 2
+    : >"$work/$name.log"
     "$@" >"$work/$name.log" 2>&1 &
     pids+=($!)
     for _ in $(seq 500); do
@@ -33,32 +43,34 @@ start() {
     exit 1
 }
 
-reference="$(dirname "$gateway_bin")/examples/reference-backend"
-start direct 'listening on ([0-9.]+:[0-9]+)' "$reference" http --port 0
-direct=http://$reply/mcp
-export MCP_GATEWAY_CACHE=$work/cache MCP_GATEWAY_LOG=info,audit=off
-cat >"$work/gateway.yaml" <<YAML
-servers:
-  own: {command: "$reference", args: [stdio], share: session}
-  shared: {command: "$reference", args: [stdio]}
-YAML
-cat >"$work/aggregate.yaml" <<YAML
-servers:
-  only: {command: "$reference", args: [stdio], prefix: ""}
-YAML
-start gateway 'listening on (http://[^/]+)/mcp' "$gateway_bin" serve -c "$work/gateway.yaml" --port 0
-gateway=$reply
-start aggregate 'listening on (http://[^/]+)/mcp' "$gateway_bin" serve -c "$work/aggregate.yaml" --port 0
-aggregate=$reply
+# gateway NAME: a daemon with $work/NAME.yaml.
+gateway() {
+    MCP_GATEWAY_CACHE=$work/$1.cache MCP_GATEWAY_LOG=info,audit=off \
+        start "$1" 'listening on (http://[^/]+)/mcp' \
+        "$gateway_bin" serve -c "$work/$1.yaml" --port 0
+}
 
-passed=0 failed=0
-for row in "a child of its own: $gateway/mcp/own" "a shared child: $gateway/mcp/shared" "the aggregate: $aggregate/mcp"; do
-    echo "conformance 2025-11-25, ${row%%: *}"
-    if "$here/compare.py" --suite-dir "$suite" --direct "$direct" --gateway "${row#*: }" --requirements 2025-11-25; then
-        passed=$((passed + 1))
-    else
-        failed=$((failed + 1))
-    fi
+runs=()
+for pair in 2025-11-25=legacy 2026-07-28=modern; do
+    era=${pair#*=}
+    start "direct-$era" 'listening on ([0-9.]+:[0-9]+)' "$reference" http --port 0 --era "$era"
+    runs+=(--direct "${pair%=*}=http://$reply/mcp")
 done
-echo "$passed passed, $failed failed, 0 skipped"
-[ "$failed" = 0 ]
+for era in "${eras[@]}"; do
+    child="command: \"$reference\", args: [stdio, --era, $era]"
+    printf 'servers:\n  own: {%s, share: session}\n  shared: {%s}\n' "$child" "$child" \
+        >"$work/two-$era.yaml"
+    printf 'servers:\n  only: {%s, prefix: ""}\n' "$child" >"$work/one-$era.yaml"
+    gateway "two-$era"
+    two=$reply
+    gateway "one-$era"
+    for revision in "${requirements[@]}"; do
+        runs+=(
+            --gateway "$revision/$era/own=$two/mcp/own"
+            --gateway "$revision/$era/shared=$two/mcp/shared"
+            --gateway "$revision/$era/aggregate=$reply/mcp"
+        )
+    done
+done
+
+"$here/compare.py" --suite-dir "$suite" "${runs[@]}" "$@"

@@ -4,6 +4,7 @@
 #![cfg(target_os = "linux")]
 #![expect(clippy::disallowed_methods, reason = "tests start the gateway")]
 
+mod backends;
 mod byte_exact;
 mod cli;
 mod doors;

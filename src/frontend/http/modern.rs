@@ -86,7 +86,9 @@ pub(super) async fn answer(
     respond(shared, leave, source, accept).await
 }
 
-/// Plain JSON if the response comes first and soon, else an event stream.
+/// Plain JSON if the response comes first, else an event stream: nobody takes it up again, and
+/// some clients take larger answers in one piece. One that lets others wait for long becomes a
+/// stream of signs of life.
 async fn respond(
     shared: &Arc<Shared>,
     leave: Leave,
@@ -96,12 +98,12 @@ async fn respond(
     let first = tokio::select! {
         biased;
         first = source.recv() => first,
-        () = shared.http.priming.wait(), if accept.events => {
+        () = tokio::time::sleep(shared.limits.heartbeat), if accept.events => {
             return events(shared, leave, source, None);
         }
     };
     match first {
-        Some(response) if response.last && !(accept.events_first && !response.failed) => {
+        Some(response) if response.last && (response.failed || !accept.events_first) => {
             answer::json(status(&response), response.bytes)
         }
         Some(first) => events(shared, leave, source, Some(first)),
@@ -109,12 +111,7 @@ async fn respond(
     }
 }
 
-fn events(
-    shared: &Arc<Shared>,
-    leave: Leave,
-    source: Receiver,
-    first: Option<Outgoing>,
-) -> Answer {
+fn events(shared: &Arc<Shared>, leave: Leave, source: Receiver, first: Option<Outgoing>) -> Answer {
     let mut events = Events::new(shared, Source::Single { source, _leave: leave });
     match first {
         Some(first) => events.message(Event { id: None, bytes: first.bytes }),
@@ -165,7 +162,9 @@ fn check(headers: &HeaderMap, message: &Message) -> Result<(), String> {
     let (what, required) = match message.method().as_ref() {
         method::TOOLS_CALL | method::PROMPTS_GET => (message.name(), true),
         method::RESOURCES_READ => (message.uri(), true),
-        method::TASKS_GET | method::TASKS_UPDATE | method::TASKS_CANCEL => (message.task_id(), false),
+        method::TASKS_GET | method::TASKS_UPDATE | method::TASKS_CANCEL => {
+            (message.task_id(), false)
+        }
         _ => return Ok(()),
     };
     let name = only(headers, head::NAME.as_str())?.map(decode).transpose()?;
@@ -285,9 +284,11 @@ mod tests {
 
     #[test]
     fn which_messages_are_of_the_modern_era() {
-        let old = Message::parse(r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#.into()).unwrap();
+        let old =
+            Message::parse(r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#.into()).unwrap();
         let discover =
-            Message::parse(r#"{"jsonrpc":"2.0","id":1,"method":"server/discover"}"#.into()).unwrap();
+            Message::parse(r#"{"jsonrpc":"2.0","id":1,"method":"server/discover"}"#.into())
+                .unwrap();
         let new = call("tools/list", "");
         for (fields, message, modern) in [
             (vec![], &old, false),

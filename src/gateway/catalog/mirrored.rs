@@ -59,9 +59,9 @@ impl Mirrored {
             Value::Bool(truth) => field == if *truth { "true" } else { "false" },
             Value::Number(number) => {
                 field == number.to_string()
-                    || field.parse::<f64>().is_ok_and(|field| {
-                        field.is_finite() && number.as_f64() == Some(field)
-                    })
+                    || field
+                        .parse::<f64>()
+                        .is_ok_and(|field| field.is_finite() && number.as_f64() == Some(field))
             }
             _ => false,
         }

@@ -112,9 +112,10 @@ impl Catalog {
         let known = self.get(key, server).and_then(|listing| listing.era);
         known.or_else(|| {
             let listings = self.listings();
-            let others = listings.all.iter().filter(|(other, _)| {
-                other.server == key.server && other.speak == key.speak
-            });
+            let others = listings
+                .all
+                .iter()
+                .filter(|(other, _)| other.server == key.server && other.speak == key.speak);
             others.filter_map(|(_, entry)| entry.listing.as_ref()?.era).next()
         })
     }

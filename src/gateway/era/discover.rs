@@ -21,7 +21,8 @@ pub(in crate::gateway) async fn discover(request: &Request<'_>) -> Result<Answer
     let Layer::Server(name) = session.layer() else {
         let (mut capabilities, instructions) = gateway.offer(session);
         without_tasks(&mut capabilities);
-        let mut result = json!({"supportedVersions": Version::names(), "capabilities": capabilities});
+        let mut result =
+            json!({"supportedVersions": Version::names(), "capabilities": capabilities});
         if !instructions.is_empty() {
             result["instructions"] = instructions.into();
         }
@@ -47,7 +48,8 @@ fn discovered(info: &str) -> String {
         part("capabilities").and_then(|raw| serde_json::from_str(raw).ok()).unwrap_or_default();
     without_tasks(&mut capabilities);
     let capabilities = capabilities.to_string();
-    let meta = edited(part("_meta").unwrap_or("{}"), &[], &[(SERVER, part("serverInfo").unwrap_or("{}"))]);
+    let meta =
+        edited(part("_meta").unwrap_or("{}"), &[], &[(SERVER, part("serverInfo").unwrap_or("{}"))]);
     edited(
         info,
         &["protocolVersion", "serverInfo"],
@@ -68,7 +70,11 @@ pub(in crate::gateway) fn initialized(info: &str, name: &str, version: Version) 
     edited(
         info,
         &["resultType", "ttlMs", "cacheScope", "supportedVersions"],
-        &[("protocolVersion", version.as_str()), ("capabilities", capabilities.as_str()), ("serverInfo", server)],
+        &[
+            ("protocolVersion", version.as_str()),
+            ("capabilities", capabilities.as_str()),
+            ("serverInfo", server),
+        ],
     )
 }
 

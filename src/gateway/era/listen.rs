@@ -68,8 +68,7 @@ pub(in crate::gateway) async fn listen(request: &Request<'_>) -> Result<Answer, 
     let session = request.session;
     let gateway = session.gateway();
     let invalid = |why: &str| Failure::InvalidParams(format!("{}: {why}", method::LISTEN));
-    let params: Params =
-        request.message.params().map_err(|error| invalid(&error.to_string()))?;
+    let params: Params = request.message.params().map_err(|error| invalid(&error.to_string()))?;
     let wanted = params.notifications.ok_or_else(|| invalid("`notifications` is missing"))?;
     let mut honoured = Map::new();
     let mut lists = Vec::new();
@@ -155,8 +154,9 @@ impl Gateway {
     /// Whether changes of this list can be told to the session.
     fn tells(&self, session: &Session, kind: Kind) -> bool {
         let Layer::Server(name) = session.layer() else { return true };
-        let listing =
-            self.server(name).and_then(|server| self.catalog.get(&self.key(server, session), server));
+        let listing = self
+            .server(name)
+            .and_then(|server| self.catalog.get(&self.key(server, session), server));
         let capability = |listing: &super::super::catalog::Listing| {
             listing.capabilities[kind.capability()]["listChanged"] == Value::Bool(true)
         };
@@ -187,7 +187,10 @@ mod tests {
             marked(r#"{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"u","x":1.0,"_meta":{"io.modelcontextprotocol/subscriptionId":7,"k":2}}}"#).unwrap(),
             r#"{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"u","x":1.0,"_meta":{"io.modelcontextprotocol/subscriptionId":"a","k":2}}}"#
         );
-        assert!(marked(r#"{"jsonrpc":"2.0","method":"notifications/tasks","params":{"taskId":"t"}}"#).is_some());
+        assert!(
+            marked(r#"{"jsonrpc":"2.0","method":"notifications/tasks","params":{"taskId":"t"}}"#)
+                .is_some()
+        );
         for other in [
             r#"{"jsonrpc":"2.0","method":"notifications/tasks","params":{"taskId":"x"}}"#,
             r#"{"jsonrpc":"2.0","method":"notifications/prompts/list_changed"}"#,

@@ -25,7 +25,7 @@ use crate::{
         questions::able,
         router::Request,
     },
-    protocol::{Era, ErrorCode, Message, edited, member, members, method, result_response, stream::Outgoing},
+    protocol::{Era, Message, edited, member, members, method, result_response, stream::Outgoing},
 };
 
 /// After a question, for those that come with it.
@@ -90,7 +90,9 @@ impl Parking {
             );
         }
         match full {
-            true => Err(Failure::TooMany(format!("{PARKED} calls wait for their clients' answers"))),
+            true => {
+                Err(Failure::TooMany(format!("{PARKED} calls wait for their clients' answers")))
+            }
             false => Ok(()),
         }
     }
@@ -167,7 +169,7 @@ async fn carry(
             Step::Notice(notice) => drop(reply.send(notice)),
             Step::Answer(answer) => {
                 let ended = call.ended(order.request, &answer);
-                let answer = finish(order, call.link(), &answer).unwrap_or(answer);
+                let answer = finish(order, &call.session, call.link(), &answer).unwrap_or(answer);
                 let asked = !answer.failed && ended == Ended::Failed;
                 let _ = reply.send(answer);
                 return Ok(if asked { Ended::Asked } else { ended });
@@ -182,17 +184,26 @@ async fn carry(
 }
 
 /// A legacy backend's answer in a modern client's words, under the id of the request at hand.
-fn finish(order: &Order<'_, '_>, link: &Link, answer: &Outgoing) -> Option<Outgoing> {
+fn finish(
+    order: &Order<'_, '_>,
+    session: &Session,
+    link: &Link,
+    answer: &Outgoing,
+) -> Option<Outgoing> {
     let request = order.request;
     let message = Message::parse(answer.bytes.clone()).ok()?;
     if let Some(result) = message.result() {
-        let scope = request.session.gateway().cache_scope(request.session, &request.message.method());
+        let scope =
+            request.session.gateway().cache_scope(request.session, &request.message.method());
         let whole = complete(result, &server_info(link), scope);
         return Some(Outgoing::answer(result_response(request.id(), &whole), false));
     }
     let (_, error) = message.error()?;
     if message.error_code() == Some(URL_REQUIRED) {
         return Some(visit(order, link, error));
+    }
+    if let Some(capability) = session.questions.lacking() {
+        return Some(lacks(order, &capability));
     }
     let bytes = with_error(&message, request.id(), &modern_error(error));
     Some(Outgoing::answer(bytes, true))
@@ -206,20 +217,12 @@ fn server_info(link: &Link) -> String {
 
 /// The backend wants the user to visit URLs and the request to be made again.
 fn visit(order: &Order<'_, '_>, link: &Link, error: &str) -> Outgoing {
-    let (request, session) = (order.request, order.request.session);
+    let session = order.request.session;
     let data = member(error, "data").map_or("{}", |span| &error[span]);
     let all = crate::protocol::array_member(data, "elicitations").unwrap_or_default();
     let able = able(session, method::ELICITATION, &json!({"mode": "url"})).is_ok();
     if !able || all.is_empty() {
-        let missing = json!({"requiredCapabilities": {"elicitation": {"url": {}}}});
-        let text = "the tool wants the user to visit a url, which this client cannot be asked for";
-        let bytes = crate::protocol::error_response_with(
-            Some(request.id()),
-            ErrorCode::MissingCapability,
-            text,
-            Some(&missing),
-        );
-        return Outgoing::answer(bytes, true);
+        return lacks(order, &json!({"elicitation": {"url": {}}}));
     }
     let inputs: Vec<(u64, String)> = (1..)
         .zip(&all)
@@ -230,6 +233,12 @@ fn visit(order: &Order<'_, '_>, link: &Link, error: &str) -> Outgoing {
         .collect();
     let state = seal(order, States::id(), &Held::Again, PATIENCE);
     Outgoing::answer(input_required(order, link, &inputs, &state), false)
+}
+
+/// The answer to a client that the request needs more of (basic, `_meta`).
+fn lacks(order: &Order<'_, '_>, capabilities: &Value) -> Outgoing {
+    let failure = Failure::MissingCapability(capabilities.clone());
+    Outgoing::answer(failure.response(Some(order.request.id()), Era::Modern), true)
 }
 
 fn seal(order: &Order<'_, '_>, id: [u8; 16], held: &Held, lives: Duration) -> String {
@@ -271,8 +280,7 @@ fn park(
         call.session.park();
         Kept(Arc::clone(&call.session))
     });
-    // It works on nothing while the client thinks; others may have its place.
-    call.lease.release_slot();
+    call.park();
     let until = call.last_moment().min(now + PATIENCE);
     let id = States::id();
     let state = seal(order, id, &Held::Parked, until.saturating_duration_since(now));
@@ -320,7 +328,8 @@ pub(in crate::gateway) async fn resume(
         }
         (Held::Inner(theirs), Era::Modern) => {
             gateway.states.consume(&opened)?;
-            let message = Message::parse(order.message.edit().request_state(theirs.as_str()).finish());
+            let message =
+                Message::parse(order.message.edit().request_state(theirs.as_str()).finish());
             let message = message.map_err(|why| Failure::InvalidParams(why.to_string()))?;
             let call = Exchange::send(order, lease, Some(&message))?;
             carry_sealed(order, call).await

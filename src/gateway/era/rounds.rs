@@ -22,7 +22,9 @@ use crate::{
         questions::{able, own_roots},
         session::random_id,
     },
-    protocol::{Message, Version, edited, member, members, method, stream::Outgoing, string_member},
+    protocol::{
+        Message, Version, edited, member, members, method, stream::Outgoing, string_member,
+    },
 };
 
 /// Rounds of one request; a backend that asks more often never ends.
@@ -60,7 +62,9 @@ pub(in crate::gateway) async fn carry(
             }
             Some("input_required") => {}
             Some(other) => {
-                let why = format!("its result is of the kind \"{other}\", which this client does not know");
+                let why = format!(
+                    "its result is of the kind \"{other}\", which this client does not know"
+                );
                 return Err(failed(order, &why));
             }
         }
@@ -70,9 +74,8 @@ pub(in crate::gateway) async fn carry(
         let mut set = vec![("inputResponses", responses.as_str())];
         let state = member(asked, "requestState").map(|span| &asked[span]);
         set.extend(state.map(|state| ("requestState", state)));
-        let next = message.with_params(|params| {
-            edited(params, &["inputResponses", "requestState"], &set)
-        });
+        let next =
+            message.with_params(|params| edited(params, &["inputResponses", "requestState"], &set));
         let next = next.map_err(|why| failed(order, &why.to_string()))?;
         call.again(order, &next)?;
     }
@@ -162,7 +165,9 @@ impl Visits {
         if !matches!(method.as_str(), method::ROOTS_LIST | method::SAMPLING | method::ELICITATION) {
             return Err(failed(order, &format!("asks for \"{method}\", which there is not")));
         }
-        able(session, &method, &read).map_err(|why| failed(order, &why))?;
+        able(session, &method, &read).map_err(|missing| {
+            failed(order, &format!("asks the client for what it does not declare: {missing}"))
+        })?;
         let mut params = params.to_owned();
         if read["mode"] == "url" {
             let id = random_id();
@@ -177,7 +182,8 @@ impl Visits {
         if session.version().is_some_and(|version| version >= Version::V2025_11_25) {
             for id in self.sent.values() {
                 let params = json!({"elicitationId": id});
-                let notice = json!({"jsonrpc": "2.0", "method": method::ELICITED, "params": params});
+                let notice =
+                    json!({"jsonrpc": "2.0", "method": method::ELICITED, "params": params});
                 session.tell(notice.to_string().into());
             }
         }
@@ -240,7 +246,8 @@ impl Asked {
 impl Drop for Asked {
     fn drop(&mut self) {
         if self.session.questions.forget(self.number) {
-            let params = json!({"requestId": self.number, "reason": "no answer is needed any more"});
+            let params =
+                json!({"requestId": self.number, "reason": "no answer is needed any more"});
             let notice = json!({"jsonrpc": "2.0", "method": method::CANCELLED, "params": params});
             self.session.tell(notice.to_string().into());
         }

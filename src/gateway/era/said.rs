@@ -74,10 +74,13 @@ mod tests {
         for (version, unsupported) in
             [("\"1900-01-01\"", true), ("\"2025-11-25\"", true), ("1", false), ("null", false)]
         {
-            let said = read(&format!(
-                r#""io.modelcontextprotocol/protocolVersion":{version},{CAPABLE}"#
-            ));
-            assert_eq!(matches!(said, Err(Failure::UnsupportedVersion(_))), unsupported, "{said:?}");
+            let said =
+                read(&format!(r#""io.modelcontextprotocol/protocolVersion":{version},{CAPABLE}"#));
+            assert_eq!(
+                matches!(said, Err(Failure::UnsupportedVersion(_))),
+                unsupported,
+                "{said:?}"
+            );
         }
     }
 }

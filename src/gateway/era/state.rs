@@ -118,7 +118,8 @@ impl Keys {
         let keys = Keys { current: Key::from(random::<32>()), previous: known };
         let fresh = path.with_extension(format!("{}.new", std::process::id()));
         let _ = fs::remove_file(&fresh);
-        let mut out = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
+        let mut out =
+            fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
         for key in [Some(&keys.current), keys.previous.as_ref()].into_iter().flatten() {
             writeln!(out, "{}", hex(key))?;
         }
@@ -360,7 +361,9 @@ mod tests {
         age(&file);
         let next = States::new(Keys::keep(&folder).unwrap());
         assert!(next.open(BOUND, &state).is_ok(), "sealed with the previous key");
-        assert!(same.open(BOUND, &quoted(&next.seal(BOUND, States::id(), &Held::Again, LONG))).is_err());
+        assert!(
+            same.open(BOUND, &quoted(&next.seal(BOUND, States::id(), &Held::Again, LONG))).is_err()
+        );
         age(&file);
         let third = States::new(Keys::keep(&folder).unwrap());
         assert!(third.open(BOUND, &state).is_err(), "only one previous key");

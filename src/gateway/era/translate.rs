@@ -30,11 +30,7 @@ pub(in crate::gateway) fn legacy_request(params: &str) -> String {
 
 /// A legacy client's parameters for a modern backend: with what it said in `initialize` (JSON
 /// text of its parameters) and its log level.
-pub(in crate::gateway) fn modern_request(
-    params: &str,
-    said: &str,
-    level: Option<&str>,
-) -> String {
+pub(in crate::gateway) fn modern_request(params: &str, said: &str, level: Option<&str>) -> String {
     let capabilities = modern_capabilities(said).to_string();
     let version = format!("\"{MODERN}\"");
     let mut set = vec![(SAID[0], version.as_str()), (SAID[2], capabilities.as_str())];
@@ -152,7 +148,8 @@ mod tests {
     #[test]
     fn a_legacy_request_says_what_its_client_said() {
         let said = r#"{"protocolVersion":"2025-11-25","capabilities":{"roots":{"listChanged":true},"elicitation":{"url":{}},"tasks":{},"extensions":{"io.modelcontextprotocol/tasks":{},"io.modelcontextprotocol/ui":{"mimeTypes":["a"]}}},"clientInfo":{"name":"c","x":1.0}}"#;
-        let params = modern_request(r#"{"name":"t","_meta":{"traceparent":"00-a"}}"#, said, Some("info"));
+        let params =
+            modern_request(r#"{"name":"t","_meta":{"traceparent":"00-a"}}"#, said, Some("info"));
         let params: Value = serde_json::from_str(&params).unwrap();
         assert_eq!(
             params,
@@ -180,7 +177,8 @@ mod tests {
             r#"{"content":[1.0],"_meta":{"x":1,"io.modelcontextprotocol/serverInfo":{"name":"s"}},"resultType":"complete"}"#
         );
         assert_eq!(complete(&modern, "0", None), modern, "what is there stays");
-        let read = complete(r#"{"contents":[],"cacheScope":"public","ttlMs":5}"#, server, Some("private"));
+        let read =
+            complete(r#"{"contents":[],"cacheScope":"public","ttlMs":5}"#, server, Some("private"));
         assert!(read.contains(r#""cacheScope":"private","ttlMs":5"#), "{read}");
         assert!(legacy_result(&read).starts_with(r#"{"contents":[],"_meta""#));
         assert!(!legacy_result(&read).contains("resultType"));

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::{
     answers::{Outcome, text, typed},
     call::Call,
-    conformance, jobs, passthrough,
+    conformance, jobs, passthrough, rounds,
     state::Shared,
 };
 
@@ -37,6 +37,7 @@ pub(crate) fn tools(shared: &Shared) -> Vec<Tool> {
     let mut tools = conformance::tools();
     tools.extend(jobs::tools());
     tools.extend(passthrough::tools());
+    tools.extend(rounds::tools());
     if shared.extra_tool.load(Relaxed) {
         tools.push(tool(
             "test_extra_tool",
@@ -66,6 +67,9 @@ pub(crate) async fn call(call: &Call) -> Outcome {
         return outcome;
     }
     if let Some(outcome) = passthrough::call(call).await {
+        return outcome;
+    }
+    if let Some(outcome) = rounds::call(call).await {
         return outcome;
     }
     text(format!("{name} was called"))

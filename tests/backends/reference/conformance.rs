@@ -3,13 +3,13 @@
 use std::{sync::atomic::Ordering::Relaxed, time::Duration};
 
 use hyper::http::request::Parts;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::{
     answers::{Outcome, RED_PIXEL, SILENCE, content, text, tool_error},
     call::Call,
     catalog::tool,
-    questions::{Question, input_request},
+    questions::{Question, Reply, ask, input_request, put},
     state::Change,
 };
 
@@ -317,7 +317,14 @@ async fn multi_round(call: &Call) -> Outcome {
     let done = |answers: &Value| text(format!("both steps are done: {answers}"));
     let seal = |state: &str| Some(call.shared().seal(state));
     if !call.is_modern() {
-        return call.ask(vec![step1, step2], |answers| done(&json!(answers))).await;
+        let mut said = Vec::new();
+        for step in [step1, step2] {
+            match ask(&call.context, None, vec![step], None).await? {
+                Reply::Answers(answers) => said.extend(answers),
+                Reply::NotYet(_) => unreachable!("a legacy client has answered"),
+            }
+        }
+        return done(&said.into_iter().collect::<Value>());
     }
     match call.state()? {
         Some("round-2") => {
@@ -340,6 +347,7 @@ async fn multi_round(call: &Call) -> Outcome {
     }
 }
 
+/// A legacy client declared once what it can; what it then refuses is left out of the answer.
 async fn only_what_suits(call: &Call) -> Outcome {
     let capabilities = call.context.client_capabilities().unwrap_or_default();
     let mut questions = vec![
@@ -348,5 +356,11 @@ async fn only_what_suits(call: &Call) -> Outcome {
         Question::roots("client_roots"),
     ];
     questions.retain(|question| question.suits(&capabilities));
-    call.ask(questions, |answers| text(json!(answers).to_string())).await
+    if call.is_modern() {
+        return call.ask(questions, |answers| text(json!(answers).to_string())).await;
+    }
+    let answers = put(&call.context, questions).await?.into_iter();
+    let given: Map<_, _> =
+        answers.filter_map(|(key, answer)| Some((key.to_owned(), answer.ok()?))).collect();
+    text(Value::from(given).to_string())
 }

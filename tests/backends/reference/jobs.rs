@@ -1,5 +1,5 @@
 //! The tools of the tasks extension (SEP-2663). Without the extension they run to their end
-//! within the call. rmcp has no server side for the experimental tasks of 2025-11-25: `faulty.py
+//! within the call, and in less time. rmcp has no server side for the experimental tasks of 2025-11-25: `faulty.py
 //! tasks` has.
 
 use std::time::Duration;
@@ -36,10 +36,11 @@ pub(crate) fn tools() -> Vec<Value> {
 }
 
 pub(crate) async fn call(call: &Call) -> Option<Outcome> {
-    let takes_tasks = call
-        .context
-        .client_capabilities()
-        .is_some_and(|capabilities| capabilities.supports_tasks());
+    let takes_tasks = call.is_modern()
+        && call
+            .context
+            .client_capabilities()
+            .is_some_and(|capabilities| capabilities.supports_tasks());
     let name = call.params.name.as_ref();
     Some(match name {
         "greet" => text(format!("Hello, {}!", call.text_arg("name").unwrap_or("stranger"))),
@@ -49,7 +50,8 @@ pub(crate) async fn call(call: &Call) -> Option<Outcome> {
             if takes_tasks {
                 spawn(call, move |task| Box::pin(compute(task, seconds, label)))
             } else {
-                tokio::time::sleep(Duration::from_secs_f64(seconds)).await;
+                // Who asks for a minute wants to see a task, not to wait for one.
+                tokio::time::sleep(Duration::from_secs_f64(seconds.min(2.0))).await;
                 text(format!("{label} took {seconds} s"))
             }
         }
@@ -76,12 +78,14 @@ pub(crate) async fn call(call: &Call) -> Option<Outcome> {
             })
             .await
         }
-        "failing_job" | "test_tool_with_task" => {
+        "failing_job" | "test_tool_with_task" if call.is_modern() => {
             let required = ClientCapabilities::builder().enable_tasks().build();
             Err(ErrorData::missing_required_client_capability(required))
         }
         "protocol_error_job" => Err(ErrorData::internal_error("the job broke", None)),
-        "confirm_delete" | "multi_input" => tool_error(format!("{name} asks only as a task")),
+        "failing_job" | "test_tool_with_task" | "confirm_delete" | "multi_input" => {
+            tool_error(format!("{name} runs only as a task"))
+        }
         _ => return None,
     })
 }

@@ -195,6 +195,7 @@ fn vendor() -> Outcome {
         ],
         "structuredContent": { "z": 1, "a": { "big": 9_007_199_254_740_993_u64, "real": 1.0 } },
         "isError": false,
+        "resultType": "complete",
         "_meta": { "example.com/result": { "nested": { "deep": true } } }
     }));
     Ok(result.into())

@@ -1,6 +1,6 @@
 //! Asking the client something in the middle of a request, in whichever way its era has.
 //!
-//! Legacy: a request of ours to the client, answered before we go on. Modern: an
+//! Legacy: requests of ours to the client, all at once, answered before we go on. Modern: an
 //! `input_required` result; the client calls again with the answers.
 
 use std::collections::BTreeMap;
@@ -11,11 +11,11 @@ use rmcp::{
         ClientCapabilities, CustomRequest, InputRequest, InputRequiredResult, InputResponses,
         ServerRequest,
     },
-    service::RequestContext,
+    service::{PeerRequestOptions, RequestContext},
 };
 use serde_json::{Value, json};
 
-use crate::answers::typed;
+use crate::{answers::typed, era::AskedAs};
 
 pub(crate) struct Question {
     pub(crate) key: &'static str,
@@ -143,20 +143,38 @@ async fn request(
     questions: Vec<Question>,
 ) -> Result<Reply, ErrorData> {
     let mut answers = BTreeMap::new();
+    for (key, answer) in put(context, questions).await? {
+        answers.insert(key, answer?);
+    }
+    Ok(Reply::Answers(answers))
+}
+
+/// Sends all questions to a legacy client, then waits for all its answers.
+pub(crate) async fn put(
+    context: &RequestContext<RoleServer>,
+    questions: Vec<Question>,
+) -> Result<Vec<(&'static str, Result<Value, ErrorData>)>, ErrorData> {
+    let mut open = Vec::new();
     for question in questions {
         // As a custom request the params go out as written: rmcp's own types would drop the
         // schema keywords they do not know.
-        let request = CustomRequest::new(question.method, Some(question.params));
-        let answer = context
-            .peer
-            .send_request(ServerRequest::CustomRequest(request))
-            .await
-            .map_err(refused)?;
-        let answer = serde_json::to_value(answer)
-            .map_err(|error| ErrorData::internal_error(error.to_string(), None))?;
-        answers.insert(question.key, answer);
+        let mut request = CustomRequest::new(question.method, Some(question.params));
+        request.extensions.insert(AskedAs(question.key));
+        let request = ServerRequest::CustomRequest(request);
+        let options = PeerRequestOptions::no_options();
+        let sent = context.peer.send_request_with_option(request, options).await;
+        open.push((question.key, sent.map_err(refused)?));
     }
-    Ok(Reply::Answers(answers))
+    let mut answers = Vec::new();
+    for (key, sent) in open {
+        let answer = sent.await_response().await.map_err(refused);
+        let answer = answer.and_then(|answer| {
+            serde_json::to_value(answer)
+                .map_err(|error| ErrorData::internal_error(error.to_string(), None))
+        });
+        answers.push((key, answer));
+    }
+    Ok(answers)
 }
 
 /// The client's own error is passed on as it came.

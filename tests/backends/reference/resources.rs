@@ -1,17 +1,24 @@
 //! The resources, the template, and reading both.
 
 use rmcp::{
-    ErrorData,
-    model::{ReadResourceResult, Resource, ResourceTemplate},
+    ErrorData, RoleServer,
+    model::{
+        ReadResourceRequestParams, ReadResourceResponse, ReadResourceResult, Resource,
+        ResourceTemplate,
+    },
+    service::RequestContext,
 };
 use serde_json::{Value, json};
 
 use crate::{
     answers::{RED_PIXEL, typed},
+    questions::{Question, Reply, ask},
     state::{Shared, lock},
 };
 
 pub(crate) const WATCHED: &str = "test://watched-resource";
+/// Can be read, and is in no list: the conformance suite may read whatever is.
+pub(crate) const ASKING: &str = "test://asking-resource";
 
 pub(crate) fn resources() -> Vec<Resource> {
     typed(json!([
@@ -35,6 +42,22 @@ pub(crate) fn templates() -> Vec<ResourceTemplate> {
         "uriTemplate": "test://template/{id}/data", "name": "template",
         "description": "One document for every id", "mimeType": "application/json"
     }]))
+}
+
+/// Asks the user for the resource's text.
+pub(crate) async fn ask_for(
+    params: &ReadResourceRequestParams,
+    context: &RequestContext<RoleServer>,
+) -> Result<ReadResourceResponse, ErrorData> {
+    let question = Question::field("text", "What does it say?", "text");
+    Ok(match ask(context, params.input_responses.as_ref(), vec![question], None).await? {
+        Reply::NotYet(unfinished) => unfinished.into(),
+        Reply::Answers(answers) => {
+            let said = answers["text"]["content"]["text"].as_str().unwrap_or("nothing");
+            let content = json!({ "uri": ASKING, "mimeType": "text/plain", "text": said });
+            ReadResourceResult::new(vec![typed(content)]).into()
+        }
+    })
 }
 
 pub(crate) fn read(shared: &Shared, uri: &str) -> Result<ReadResourceResult, ErrorData> {

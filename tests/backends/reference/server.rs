@@ -75,7 +75,8 @@ macro_rules! listed {
 
 impl ServerHandler for ReferenceServer {
     fn get_info(&self) -> ServerConfig {
-        let capabilities = ServerCapabilities::builder()
+        let versions = &self.shared.versions;
+        let mut capabilities = ServerCapabilities::builder()
             .enable_completions()
             .enable_prompts()
             .enable_prompts_list_changed()
@@ -84,21 +85,24 @@ impl ServerHandler for ReferenceServer {
             .enable_resources_subscribe()
             .enable_tools()
             .enable_tool_list_changed()
-            .enable_tasks();
-        let mut capabilities = capabilities.build();
+            .build();
         capabilities.logging = Some(serde_json::Map::new());
-        let newest = self.supported_protocol_versions();
-        let newest = newest.iter().rfind(|version| version.has_initialize()).cloned();
+        // An extension of the modern era, which a server of the other has never heard of.
+        if versions.iter().any(|version| !version.has_initialize()) {
+            let tasks = ServerCapabilities::builder().enable_tasks().build();
+            capabilities.extensions = tasks.extensions;
+        }
+        let newest = versions.iter().rfind(|version| version.has_initialize()).or(versions.last());
         ServerConfig::new(capabilities)
             .with_server_info(
                 Implementation::new("reference-backend", "1.0.0").with_title("Reference"),
             )
             .with_instructions("A server for tests. Nothing it says is true.")
-            .with_protocol_version(newest.unwrap_or(ProtocolVersion::V_2024_11_05))
+            .with_protocol_version(newest.cloned().unwrap_or(ProtocolVersion::V_2024_11_05))
     }
 
     fn supported_protocol_versions(&self) -> Cow<'static, [ProtocolVersion]> {
-        Cow::Borrowed(ProtocolVersion::known_up_to(&self.shared.newest))
+        self.shared.versions.clone()
     }
 
     async fn on_initialized(&self, context: NotificationContext<RoleServer>) {
@@ -179,8 +183,11 @@ impl ServerHandler for ReferenceServer {
     async fn read_resource(
         &self,
         params: ReadResourceRequestParams,
-        _context: RequestContext<RoleServer>,
+        context: RequestContext<RoleServer>,
     ) -> Result<ReadResourceResponse, ErrorData> {
+        if params.uri == resources::ASKING {
+            return resources::ask_for(&params, &context).await;
+        }
         Ok(resources::read(&self.shared, &params.uri)?.into())
     }
 
@@ -206,28 +213,33 @@ impl ServerHandler for ReferenceServer {
         &self,
         requested: &SubscriptionFilter,
     ) -> Option<SubscriptionFilter> {
+        self.shared.expect_listener();
         Some(requested.clone())
     }
 
-    /// Forwards changes until the client ends the subscription. The sink drops what the client
-    /// did not ask for and says so with an error, which is no concern here.
+    /// Forwards changes until the client ends the subscription, or its stdin. The sink drops what
+    /// the client did not ask for and says so with an error, which is no concern here.
     async fn listen(&self, subscription: SubscriptionContext) -> Result<(), ErrorData> {
-        let mut changes = self.shared.changes();
+        let mut changes = self.shared.listener();
         let sink = subscription.sink();
-        loop {
-            let change = tokio::select! {
-                change = changes.recv() => change,
-                () = subscription.cancelled() => return Ok(()),
-            };
-            let _ = match change {
-                Ok(Change::Tools) => sink.notify_tool_list_changed().await,
-                Ok(Change::Prompts) => sink.notify_prompt_list_changed().await,
-                Ok(Change::Resources) => sink.notify_resource_list_changed().await,
-                Ok(Change::Updated(uri)) => sink.notify_resource_updated(uri).await,
-                Err(RecvError::Lagged(_)) => Ok(()),
-                Err(RecvError::Closed) => return Ok(()),
-            };
+        let forward = async {
+            loop {
+                let _ = match changes.recv().await {
+                    Ok(Change::Tools) => sink.notify_tool_list_changed().await,
+                    Ok(Change::Prompts) => sink.notify_prompt_list_changed().await,
+                    Ok(Change::Resources) => sink.notify_resource_list_changed().await,
+                    Ok(Change::Updated(uri)) => sink.notify_resource_updated(uri).await,
+                    Err(RecvError::Lagged(_)) => Ok(()),
+                    Err(RecvError::Closed) => return,
+                };
+            }
+        };
+        tokio::select! {
+            () = forward => {}
+            () = subscription.cancelled() => {}
+            () = self.shared.ending.cancelled() => {}
         }
+        Ok(())
     }
 
     async fn set_level(
@@ -272,12 +284,16 @@ impl ServerHandler for ReferenceServer {
     async fn on_custom_request(
         &self,
         request: CustomRequest,
-        _context: RequestContext<RoleServer>,
+        context: RequestContext<RoleServer>,
     ) -> Result<CustomResult, ErrorData> {
         if request.method != "vendor/echo" {
             return Err(ErrorData::new(ErrorCode::METHOD_NOT_FOUND, request.method, None));
         }
         let params = request.params;
-        Ok(CustomResult::new(json!({ "params": params, "x-vendor": { "z": 1, "a": [1.0, null] } })))
+        let mut result = json!({ "params": params, "x-vendor": { "z": 1, "a": [1.0, null] } });
+        if is_modern(&context) {
+            result["resultType"] = "complete".into();
+        }
+        Ok(CustomResult::new(result))
     }
 }

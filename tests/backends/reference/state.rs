@@ -4,7 +4,8 @@
 //! have no session and hear of changes through `subscriptions/listen` only.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    borrow::Cow,
+    collections::{BTreeMap, BTreeSet, HashMap},
     hash::{BuildHasher, RandomState},
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
@@ -19,8 +20,8 @@ use rmcp::{
     transport::streamable_http_server::session::local::LocalSessionManager,
 };
 use serde_json::Value;
-use tokio::sync::broadcast;
-use tokio_util::task::TaskTracker;
+use tokio::{sync::broadcast, task};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 /// Something a subscriber may want to know.
 #[derive(Clone, Debug)]
@@ -32,12 +33,15 @@ pub(crate) enum Change {
 }
 
 pub(crate) struct Shared {
-    pub(crate) newest: ProtocolVersion,
+    /// The protocol versions it speaks, oldest first.
+    pub(crate) versions: Cow<'static, [ProtocolVersion]>,
     pub(crate) page_size: Option<usize>,
     /// Tools added by `grow`.
     pub(crate) grown: AtomicUsize,
     pub(crate) extra_tool: AtomicBool,
     pub(crate) extra_prompt: AtomicBool,
+    /// Whether the page of `need_page` has been visited.
+    pub(crate) visited: AtomicBool,
     /// How often each resource was touched.
     pub(crate) touched: Mutex<BTreeMap<String, u64>>,
     /// Every cancellation seen: the notification, and the call that noticed it.
@@ -45,8 +49,11 @@ pub(crate) struct Shared {
     pub(crate) jobs: TaskManager,
     pub(crate) http_sessions: Arc<LocalSessionManager>,
     changes: broadcast::Sender<Change>,
+    expected: Mutex<HashMap<task::Id, broadcast::Receiver<Change>>>,
     sessions: Mutex<Vec<Weak<Session>>>,
     messengers: TaskTracker,
+    /// The client has left; nothing that has no end of its own may go on.
+    pub(crate) ending: CancellationToken,
     seal: RandomState,
 }
 
@@ -72,23 +79,26 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Shared {
     pub(crate) fn new(
-        newest: ProtocolVersion,
+        versions: Cow<'static, [ProtocolVersion]>,
         page_size: Option<usize>,
         http_sessions: Arc<LocalSessionManager>,
     ) -> Arc<Self> {
         Arc::new(Self {
-            newest,
+            versions,
             page_size,
             http_sessions,
             grown: AtomicUsize::new(0),
             extra_tool: AtomicBool::new(false),
             extra_prompt: AtomicBool::new(false),
+            visited: AtomicBool::new(false),
             touched: Mutex::default(),
             cancellations: Mutex::default(),
             jobs: TaskManager::new(),
             changes: broadcast::channel(256).0,
+            expected: Mutex::default(),
             sessions: Mutex::default(),
             messengers: TaskTracker::new(),
+            ending: CancellationToken::new(),
             seal: RandomState::new(),
         })
     }
@@ -97,8 +107,18 @@ impl Shared {
         lock(&self.sessions).push(Arc::downgrade(session));
     }
 
-    pub(crate) fn changes(&self) -> broadcast::Receiver<Change> {
-        self.changes.subscribe()
+    /// Begins to listen for the subscription that this task is about to make. rmcp acknowledges it
+    /// between this and [`Self::listener`], and a client may cause a change as soon as it hears
+    /// that.
+    pub(crate) fn expect_listener(&self) {
+        if let Some(task) = task::try_id() {
+            lock(&self.expected).insert(task, self.changes.subscribe());
+        }
+    }
+
+    pub(crate) fn listener(&self) -> broadcast::Receiver<Change> {
+        let expected = task::try_id().and_then(|task| lock(&self.expected).remove(&task));
+        expected.unwrap_or_else(|| self.changes.subscribe())
     }
 
     /// Tells every subscriber. The session that caused the change hears of it before its reply

@@ -27,7 +27,7 @@ use mcp_gateway::{
         http::{self, Access, Options},
         unix as unix_door,
     },
-    gateway::{Gateway, Hello, Layer, Transport},
+    gateway::{Gateway, Hello, Keys, Layer, Transport},
     policy::{Credential, Policy},
     protocol::{
         Message,
@@ -109,7 +109,8 @@ impl Plan {
         let policy = Policy::new(&config, self.owner, None).unwrap();
         let backends = TaskTracker::new();
         let supervisor = Supervisor::new(&config.servers, Spawner, backends.clone());
-        let gateway = Gateway::new(Arc::new(config), policy, supervisor, None, backends);
+        let gateway =
+            Gateway::new(Arc::new(config), policy, supervisor, None, Keys::random(), backends);
         let (tracker, drain, kill) =
             (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
         let shared = Shared::new(

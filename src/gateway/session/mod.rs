@@ -1,13 +1,12 @@
 //! One client's conversation: who it is, what it asked for, what is in flight.
 
+mod single;
+
 use std::{
     collections::{HashMap, HashSet},
     future::Future,
     pin::Pin,
-    sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, atomic::AtomicBool},
 };
 
 use bytes::Bytes;
@@ -17,7 +16,7 @@ use super::{
     Gateway, Hello, Layer, View,
     backlog::Backlog,
     catalog::Kind,
-    era::{self, Filter, Said},
+    era::Filter,
     error::Failure,
     flight::{InFlight, Stop},
     opening::{Client, Level},
@@ -35,8 +34,8 @@ use crate::{
 const IN_FLIGHT: usize = 256;
 const IN_FLIGHT_BYTES: usize = 128 << 20;
 
-/// How the name of a session begins that is all of a principal's over stateless HTTP.
-pub(super) const STATELESS: &str = "stateless ";
+pub use single::Leave;
+pub(super) use single::STATELESS;
 
 /// One request being served. Spawned by the front that received it.
 pub type Work = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -85,13 +84,6 @@ struct State {
     closed: bool,
 }
 
-impl State {
-    fn said(said: Said, message: &Message) -> Self {
-        let client = Some(Arc::new(Client::of(message.clone())));
-        State { client, level: said.level, ..State::default() }
-    }
-}
-
 struct Flight {
     /// Tells it from an earlier request of the same id that is still being taken down.
     number: u64,
@@ -130,44 +122,6 @@ impl Session {
             parked: AtomicBool::new(false),
             state: Mutex::default(),
         }
-    }
-
-    /// For one request of the modern era that came without a connection of its own. What is kept
-    /// for a session alone is kept for its principal.
-    pub(super) fn single(
-        gateway: Arc<Gateway>,
-        serial: u64,
-        hello: Hello,
-        said: Said,
-        message: &Message,
-    ) -> Arc<Self> {
-        let user = hello.principal.key();
-        let session = format!("{STATELESS}{user}");
-        let holder = Arc::new(Holder { user, session, folder: hello.cwd });
-        let id = format!("{serial:08x}");
-        let blank = Session::blank(gateway, serial, id, hello.principal, hello.layer, holder);
-        Arc::new(Session { era: Era::Modern, state: Mutex::new(State::said(said, message)), ..blank })
-    }
-
-    /// For one request of the modern era of this session's client.
-    fn child(&self, serial: u64, said: Said, message: &Message) -> Arc<Self> {
-        let (gateway, id) = (Arc::clone(&self.gateway), self.id.clone());
-        let (principal, holder) = (Arc::clone(&self.principal), Arc::clone(&self.holder));
-        let blank = Session::blank(gateway, serial, id, principal, self.layer.clone(), holder);
-        let state = Mutex::new(State::said(said, message));
-        Arc::new(Session { era: Era::Modern, client: self.client, state, ..blank })
-    }
-
-    /// The session that serves this request: itself, or one for the request alone.
-    fn serving(self: &Arc<Self>, message: &Message) -> Result<Arc<Self>, Failure> {
-        if !era::is_modern(message) {
-            return Ok(Arc::clone(self));
-        }
-        let said = Said::read(message)?;
-        let serial = self.gateway.next_session();
-        let child = self.child(serial, said, message);
-        self.gateway.enter(&child).map_err(|error| Failure::TooMany(error.to_string()))?;
-        Ok(child)
     }
 
     /// 128 random bits as hex.
@@ -209,11 +163,6 @@ impl Session {
         self.era
     }
 
-    /// Sessions with the same number are one client's.
-    pub(super) fn client_number(&self) -> u64 {
-        self.client
-    }
-
     /// The era that this session wants its backend to speak.
     pub(super) fn speak(&self) -> Speak {
         self.speak.get().copied().unwrap_or(Speak::Best)
@@ -228,31 +177,6 @@ impl Session {
     pub(super) fn shares(&self, instance: &Instance) -> bool {
         let key = instance.key();
         self.speak() == key.speak && self.holder.scope(instance.server().share) == key.scope
-    }
-
-    /// The session goes on after its request: a call of it waits for the client.
-    pub(super) fn park(&self) {
-        self.parked.store(true, Ordering::Relaxed);
-    }
-
-    /// A session of one request ends with it, unless it is parked.
-    pub(super) fn leave(&self) {
-        if self.era == Era::Modern && !self.parked.load(Ordering::Relaxed) {
-            self.close();
-        }
-    }
-
-    pub(super) fn set_fields(&self, fields: Vec<(String, String)>) {
-        self.state().fields = Some(fields);
-    }
-
-    pub(super) fn take_fields(&self) -> Option<Vec<(String, String)>> {
-        self.state().fields.take()
-    }
-
-    /// What changes is told to this session's one request from now on.
-    pub(super) fn listens(&self, filter: Filter, reply: stream::Sender) {
-        self.state().listens = Some((filter, reply));
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -272,16 +196,14 @@ impl Session {
                 self.notified(message);
                 None
             }
-            MessageKind::Request => {
-                match self.serving(&message) {
-                    Ok(session) => self.take(session, message, &reply),
-                    Err(failure) => {
-                        let response = failure.response(message.id(), Era::Modern);
-                        let _ = reply.send(stream::Outgoing::answer(response, true));
-                        None
-                    }
+            MessageKind::Request => match self.serving(&message) {
+                Ok(session) => self.take(session, message, &reply),
+                Err(failure) => {
+                    let response = failure.response(message.id(), Era::Modern);
+                    let _ = reply.send(stream::Outgoing::answer(response, true));
+                    None
                 }
-            }
+            },
         }
     }
 
@@ -400,13 +322,7 @@ impl Session {
             return;
         }
         if self.era == Era::Modern {
-            // Only what its one request listens to, and nothing waits for later.
-            if let Some((filter, reply)) = &state.listens
-                && let Some(bytes) = filter.marked(bytes)
-            {
-                let _ = reply.notify(bytes);
-            }
-            return;
+            return state.hear(bytes);
         }
         if let Some(general) = &state.general {
             if general.notify(bytes.clone()).is_ok() {
@@ -481,14 +397,6 @@ impl Session {
 
     pub(super) fn set_client(&self, client: Client) {
         self.state().client = Some(Arc::new(client));
-    }
-
-    /// Takes over what a later request of the same client says of it.
-    pub(super) fn adopt(&self, later: &Session) {
-        let (client, level) = (later.client(), later.level());
-        let mut state = self.state();
-        state.client = client;
-        state.level = level;
     }
 
     pub(super) fn level(&self) -> Option<Level> {
