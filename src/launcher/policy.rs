@@ -92,7 +92,8 @@ pub enum Network {
 /// Zero is no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes, of each process by the kernel and of all by the watchdog.
+    /// Bytes: of all processes together by the watchdog, twice as much of each one's data by the
+    /// kernel.
     pub memory: u64,
     pub processes: u64,
     pub open_files: u64,

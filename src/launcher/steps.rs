@@ -114,7 +114,8 @@ pub(super) fn lifeline_is_held() -> Step {
 /// Zero leaves a limit as it is. None is raised above what we were given.
 pub(super) fn rlimits(limits: &Limits) -> Step {
     let table = [
-        (Resource::RLIMIT_DATA, limits.memory, "memory"),
+        // Of each process, so no sum; and thread stacks count that are never touched.
+        (Resource::RLIMIT_DATA, limits.memory.saturating_mul(2), "memory"),
         (Resource::RLIMIT_NOFILE, limits.open_files, "open files"),
         (Resource::RLIMIT_FSIZE, limits.file, "file size"),
     ];
@@ -123,7 +124,9 @@ pub(super) fn rlimits(limits: &Limits) -> Step {
     }
     setrlimit(Resource::RLIMIT_CORE, 0, 0).at("rlimits", "core")?;
     // What cannot be swapped is everybody's; 8 MiB is the kernel's own default.
-    lower(Resource::RLIMIT_MEMLOCK, 8 << 20).at("rlimits", "locked memory")
+    #[cfg(target_os = "linux")]
+    lower(Resource::RLIMIT_MEMLOCK, 8 << 20).at("rlimits", "locked memory")?;
+    Ok(())
 }
 
 /// Never above what we were given, which only root could.

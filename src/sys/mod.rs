@@ -4,7 +4,6 @@
 #![allow(unsafe_code)]
 
 pub mod fds;
-pub mod launch;
 pub mod peer;
 pub mod signals;
 pub mod spawn;
