@@ -2,10 +2,9 @@
 //! is the backend, and tries to get out.
 
 fn main() -> std::process::ExitCode {
-    let mut args = std::env::args().skip(1);
     #[cfg(target_os = "linux")]
-    if args.next().as_deref() == Some("--probe") {
-        return mcp_gateway::probe::main(args);
+    if std::env::args().nth(1).as_deref() == Some("--probe") {
+        return mcp_gateway::probe::main(std::env::args().skip(2));
     }
     mcp_gateway::launcher::main()
 }

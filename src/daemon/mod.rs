@@ -59,6 +59,9 @@ impl Daemon {
         let policy = Policy::new(&config, peer::own_uid(), role)?;
         let owner = policy.identify(&Credential::Own, None)?;
         let tracker = TaskTracker::new();
+        if peer::own_uid() == 0 {
+            tracing::warn!("started as root, so servers run as root, in their sandboxes");
+        }
         let spawner = Spawner::new(&config, Mode::Foreground);
         for server in config.servers.iter().filter(|server| server.enabled) {
             if server.sandbox.profile == Profile::Off {

@@ -57,59 +57,65 @@ pub fn abi() -> i64 {
     abi.max(0)
 }
 
+/// One ruleset for both: one without rules for files would forbid every rename and link from one
+/// directory to another, as any does that does not speak of them.
 pub(super) fn restrict(policy: &Policy, report: &Report) -> Step {
-    let abi = abi();
-    if policy.layers.landlock {
-        if abi < 3 {
-            return fault("landlock", format!("the kernel has version {abi} of it, 3 is needed"));
-        }
-        let ports = matches!(policy.network, Network::Ports { .. });
-        if ports && abi < 4 {
-            return fault("landlock", format!("the kernel has version {abi} of it, ports need 4"));
-        }
-        let known = match abi {
-            3 => ABI::V3,
-            4 => ABI::V4,
-            _ => ABI::V5,
-        };
-        let count = enforce("landlock", files(policy, known))?;
+    let (abi, layers) = (abi(), policy.layers);
+    let ports = matches!(policy.network, Network::Ports { .. });
+    if layers.landlock && abi < if ports { 4 } else { 3 } {
+        let least = if ports { 4 } else { 3 };
+        return fault("landlock", format!("the kernel has version {abi} of it, {least} is needed"));
+    }
+    if layers.scopes && abi < 6 {
+        return fault("scopes", format!("the kernel has version {abi} of landlock, 6 is needed"));
+    }
+    if !layers.landlock && !layers.scopes {
+        return Ok(());
+    }
+    let known = match abi {
+        3 => ABI::V3,
+        4 => ABI::V4,
+        _ => ABI::V5,
+    };
+    let step = if layers.landlock { "landlock" } else { "scopes" };
+    let (status, count) = enforce(policy, known).or_else(|error| fault(step, error.to_string()))?;
+    if status.ruleset != RulesetStatus::FullyEnforced {
+        return fault(step, format!("came out as {:?}", status.ruleset));
+    }
+    if layers.landlock {
         let ports = if ports { " and ports" } else { "" };
         report.on("landlock", &format!("version {abi}, {count} rules for files{ports}"));
     }
-    if policy.layers.scopes {
-        if abi < 6 {
-            return fault(
-                "scopes",
-                format!("the kernel has version {abi} of landlock, 6 is needed"),
-            );
-        }
-        let scopes = Ruleset::default()
-            .set_compatibility(CompatLevel::HardRequirement)
-            .scope(Scope::from_all(ABI::V6))
-            .and_then(Ruleset::create);
-        enforce("scopes", scopes.map(|ruleset| (ruleset, 0)))?;
+    if layers.scopes {
         report.on("scopes", "no signal and no abstract socket leads out");
     }
     Ok(())
 }
 
-fn enforce(
-    step: &'static str,
-    ruleset: Result<(RulesetCreated, usize), RulesetError>,
-) -> Step<usize> {
-    let outcome = ruleset.and_then(|(ruleset, count)| Ok((ruleset.restrict_self()?, count)));
-    match outcome {
-        Ok((RestrictionStatus { ruleset: RulesetStatus::FullyEnforced, .. }, count)) => Ok(count),
-        Ok((status, _)) => fault(step, format!("came out as {:?}", status.ruleset)),
-        Err(error) => fault(step, error.to_string()),
+fn enforce(policy: &Policy, abi: ABI) -> Result<(RestrictionStatus, usize), RulesetError> {
+    let mut ruleset = Ruleset::default().set_compatibility(CompatLevel::HardRequirement);
+    if policy.layers.scopes {
+        ruleset = ruleset.scope(Scope::from_all(ABI::V6))?;
     }
+    if !policy.layers.landlock {
+        let mut ruleset = ruleset.handle_access(AccessFs::Refer)?.create()?;
+        if let Ok(root) = PathFd::new("/") {
+            ruleset = ruleset.add_rule(PathBeneath::new(root, AccessFs::Refer))?;
+        }
+        return Ok((ruleset.restrict_self()?, 0));
+    }
+    let (ruleset, count) = files(policy, abi, ruleset)?;
+    Ok((ruleset.restrict_self()?, count))
 }
 
-fn files(policy: &Policy, abi: ABI) -> Result<(RulesetCreated, usize), RulesetError> {
+fn files(
+    policy: &Policy,
+    abi: ABI,
+    ruleset: Ruleset,
+) -> Result<(RulesetCreated, usize), RulesetError> {
     let all = AccessFs::from_all(abi);
     let read = AccessFs::from_read(abi);
-    let mut ruleset =
-        Ruleset::default().set_compatibility(CompatLevel::HardRequirement).handle_access(all)?;
+    let mut ruleset = ruleset.handle_access(all)?;
     if let Network::Ports { .. } = policy.network {
         ruleset = ruleset.handle_access(AccessNet::from_all(ABI::V4))?;
     }
@@ -135,8 +141,8 @@ fn files(policy: &Policy, abi: ABI) -> Result<(RulesetCreated, usize), RulesetEr
     // `> /dev/null` truncates.
     let touch = read | AccessFs::WriteFile | AccessFs::Truncate;
     rules.extend(DEVICES.map(|path| (Path::new(path), touch)));
-    // The kernel guards what in it is not ours; a process may set its own name there.
-    rules.push((Path::new("/proc"), touch));
+    // A browser writes the maps of its own user namespaces.
+    rules.push((Path::new("/proc"), if policy.shape.nested { touch } else { read }));
     let mut count = 0;
     for (path, access) in rules {
         // What is not there needs no rule, and the lists name more than any one system has.

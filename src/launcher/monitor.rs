@@ -15,7 +15,7 @@ use std::{
         fd::{AsFd, OwnedFd},
         unix::ffi::OsStrExt,
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use nix::{
@@ -40,17 +40,23 @@ use super::{
     sweep::{self, Gauge},
 };
 
+/// How long the monitor waits for the last of a namespace that has been killed.
+const LAST_RITES: Duration = Duration::from_secs(2);
+
 /// What there is to wait for.
 enum Event {
     /// A child has ended, or we are asked to end.
     Signal(Signal),
     /// Whoever holds us has let go.
     Cut,
+    /// Pid 1 has something to tell, if only that it has ended.
+    Told,
     Tick,
 }
 
 struct Watch {
     signals: SignalFd,
+    /// A pipe from the other watcher.
     leash: Option<OwnedFd>,
 }
 
@@ -81,8 +87,11 @@ impl Watch {
                 Err(_) => continue,
                 Ok(_) => {}
             }
-            if fds[1..].iter().any(|fd| fd.any() == Some(true)) {
+            if fds[1].any() == Some(true) {
                 return Event::Cut;
+            }
+            if self.leash.is_some() && fds[2].any() == Some(true) {
+                return Event::Told;
             }
             if let Ok(Some(info)) = self.signals.read_signal()
                 && let Ok(signal) = Signal::try_from(info.ssi_signo as i32)
@@ -90,6 +99,15 @@ impl Watch {
                 return Event::Signal(signal);
             }
         }
+    }
+}
+
+impl Watch {
+    fn wait_for_signal(&self, within: Duration) {
+        let mut fds = [PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+        let timeout = PollTimeout::try_from(within).unwrap_or(PollTimeout::ZERO);
+        let _ = poll(&mut fds, timeout);
+        let _ = self.signals.read_signal();
     }
 }
 
@@ -118,33 +136,44 @@ pub(super) fn namespaced(policy: &Policy, report: &Report) -> Step<Infallible> {
         return first(policy, report, watch, tell.into());
     };
     drop((tell, leash));
+    // Pid 1 holds the other end of this one: it tells how the program ended, or ends itself.
+    watch.leash = Some(status);
     release(&[0, 1, 2, REPORT_FD]);
     loop {
         match watch.next(None) {
             Event::Cut => {
                 let _ = kill(init, Signal::SIGKILL);
-                let _ = waitpid(init, None);
-                end_like(WaitStatus::Signaled(init, Signal::SIGKILL, false))
+                break;
             }
-            Event::Signal(Signal::SIGCHLD) => {
-                let ended = waitpid(init, Some(WaitPidFlag::WNOHANG));
-                if matches!(ended, Ok(WaitStatus::StillAlive)) {
-                    continue;
-                }
-                let mut raw = [0; 4];
-                // Pid 1 cannot end by a signal as the program can; it tells instead.
-                let told = File::from(status).read_exact(&mut raw);
-                let told = told
-                    .ok()
-                    .and_then(|()| WaitStatus::from_raw(init, i32::from_ne_bytes(raw)).ok());
-                end_like(told.or(ended.ok()).unwrap_or(WaitStatus::StillAlive))
-            }
+            Event::Told => break,
+            Event::Signal(Signal::SIGCHLD) | Event::Tick => {}
             Event::Signal(_) => {
                 let _ = kill(init, Signal::SIGTERM);
             }
-            Event::Tick => {}
         }
     }
+    // Pid 1 has ended when all of its namespace have. Whoever SIGKILL waits for does nothing any
+    // more, but a busy kernel may take long to run it that one last time; so not for ever.
+    let until = Instant::now() + LAST_RITES;
+    let mut ended = None;
+    while ended.is_none() && Instant::now() < until {
+        match waitpid(init, Some(WaitPidFlag::WNOHANG)) {
+            Ok(WaitStatus::StillAlive) => {
+                watch.wait_for_signal(until.saturating_duration_since(Instant::now()));
+            }
+            status => ended = status.ok(),
+        }
+    }
+    let mut raw = [0; 4];
+    let status = watch.leash.take().map(File::from);
+    let told = status.and_then(|mut status| {
+        // Never for what will not come: pid 1 writes before it ends.
+        nix::fcntl::fcntl(&status, nix::fcntl::FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).ok()?;
+        status.read_exact(&mut raw).ok()?;
+        WaitStatus::from_raw(init, i32::from_ne_bytes(raw)).ok()
+    });
+    let killed = WaitStatus::Signaled(init, Signal::SIGKILL, false);
+    end_like(told.or(ended).unwrap_or(killed))
 }
 
 /// Pid 1: makes the root, forks the program, collects the dead.
@@ -160,8 +189,8 @@ fn first(policy: &Policy, report: &Report, mut watch: Watch, mut tell: File) -> 
     let mut gauge = Gauge::new(policy.limits.memory);
     loop {
         match watch.next(gauge.interval()) {
-            // The kernel kills what is left.
-            Event::Cut => std::process::exit(1),
+            // The kernel kills what is left. What it is told here is the monitor's end.
+            Event::Cut | Event::Told => std::process::exit(1),
             Event::Signal(Signal::SIGCHLD) => {
                 while let Some((pid, raw)) = collect() {
                     if pid == main {
@@ -203,7 +232,7 @@ pub(super) fn portable(policy: &Policy, report: &Report) -> Step<Infallible> {
     let mut gauge = Gauge::new(policy.limits.memory);
     loop {
         let status = match watch.next(gauge.interval()) {
-            Event::Cut => None,
+            Event::Cut | Event::Told => None,
             Event::Signal(Signal::SIGCHLD) => loop {
                 match collect() {
                     Some((pid, raw)) if pid == main => break Some(raw),

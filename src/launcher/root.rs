@@ -72,7 +72,9 @@ pub(super) fn build(policy: &Policy, report: &Report) -> Step {
     let proc = place(&base, Path::new("/proc"), true)?;
     mount(Some("proc"), &*by_fd(&proc), Some("proc"), flags | MsFlags::MS_NOEXEC, none)
         .at(STEP, "a fresh /proc (refused where something covers a part of the old one)")?;
-    drop((proc, base));
+    drop(proc);
+    guard_proc(&base, policy.shape.nested)?;
+    drop(base);
     nix::unistd::chdir(BASE).at(STEP, "chdir")?;
     nix::unistd::pivot_root(".", ".").at(STEP, "pivot_root")?;
     umount2(".", MntFlags::MNT_DETACH).at(STEP, "detach the old root")?;
@@ -84,6 +86,25 @@ pub(super) fn build(policy: &Policy, report: &Report) -> Step {
     }
     let (read, write) = (policy.read.len(), policy.write.len());
     report.on(STEP, &format!("private /, /tmp, /dev, /proc; {read} read, {write} write"));
+    Ok(())
+}
+
+/// Nothing of the kernel's is written through /proc. It looks at the uid for that, not at
+/// capabilities: to one who is root outside too, /proc/sys/kernel/core_pattern would be the way out.
+/// What a browser writes, the maps of its own user namespaces, stays.
+fn guard_proc(base: &OwnedFd, nested: bool) -> Step {
+    const KERNEL: [&str; 9] =
+        ["sys", "sysrq-trigger", "irq", "bus", "fs", "acpi", "scsi", "mtrr", "latency_stats"];
+    if !nested {
+        let proc = inside_root(base, Path::new("proc")).at(STEP, "/proc")?;
+        return set_attributes(&proc, libc::MOUNT_ATTR_RDONLY, false).at(STEP, "read-only /proc");
+    }
+    for name in KERNEL {
+        let path = Path::new("proc").join(name);
+        let Ok(at) = inside_root(base, &path) else { continue };
+        let tree = bind(&Path::new(BASE).join(&path), libc::MOUNT_ATTR_RDONLY)?.tree;
+        move_mount(&tree, &at).at(STEP, path.display().to_string())?;
+    }
     Ok(())
 }
 

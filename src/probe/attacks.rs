@@ -95,7 +95,11 @@ pub(super) const ALL: &[(&str, Attack)] = &[
     }),
     ("bpf", |_| sys(libc::SYS_bpf, [0, [1_u64, 4, 4, 1, 0, 0, 0, 0, 0].as_ptr() as usize, 72, 0, 0, 0]).map(drop)),
     ("perf_event_open", |_| sys(libc::SYS_perf_event_open, [[1_u64 | 112 << 32, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0].as_ptr() as usize, 0, usize::MAX, usize::MAX, 0, 0]).map(drop)),
-    ("setuid(0)", |_| sys(libc::SYS_setuid, [0; 6]).map(drop)),
+    ("setuid(0)", |_| match nix::unistd::getuid().is_root() {
+        // It is already, with nothing to show for it.
+        true => Err(Failed::NoEffect),
+        false => sys(libc::SYS_setuid, [0; 6]).map(drop),
+    }),
     ("setgroups", |_| sys(libc::SYS_setgroups, [0; 6]).map(drop)),
     ("capabilities", capabilities),
     ("open_by_handle_at", |_| sys(libc::SYS_open_by_handle_at, [AT, [8_u32, 1, 2, 0].as_ptr() as usize, 0, 0, 0, 0]).map(drop)),
@@ -103,6 +107,7 @@ pub(super) const ALL: &[(&str, Attack)] = &[
     ("a call by its x32 number", |_| if cfg!(target_arch = "x86_64") { sys(0x4000_0000 | libc::SYS_getpid, [0; 6]).map(drop) } else { Err(Failed::NoEffect) }),
     ("a call that no kernel has yet", |_| match sys(999, [0; 6]) { Err(Failed::Errno(Errno::ENOSYS)) => Err(Failed::Errno(Errno::ENOSYS)), _ => Ok(()) }),
     ("write to /proc/sys", |_| fs::File::options().write(true).open("/proc/sys/kernel/hostname").map(drop).map_err(Failed::from)),
+    ("set the core pattern", |_| fs::File::options().write(true).open("/proc/sys/kernel/core_pattern").map(drop).map_err(Failed::from)),
     ("write to sysrq-trigger", |_| fs::File::options().write(true).open("/proc/sysrq-trigger").map(drop).map_err(Failed::from)),
     ("write to a cgroup", |_| write(Path::new("/sys/fs/cgroup"))),
     ("typing into a terminal", |_| typing(0)),
@@ -179,14 +184,18 @@ fn symlink_out(at: &Outside) -> Tried {
     let link = Path::new(at.get("allowed")?).join("symlink");
     let _ = fs::remove_file(&link);
     symlink(at.get("secret")?, &link)?;
-    read(&link.to_string_lossy())
+    let outcome = read(&link.to_string_lossy());
+    let _ = fs::remove_file(&link);
+    outcome
 }
 
 fn hardlink_out(at: &Outside) -> Tried {
     let link = Path::new(at.get("allowed")?).join("hardlink");
     let _ = fs::remove_file(&link);
     fs::hard_link(at.get("secret")?, &link)?;
-    read(&link.to_string_lossy())
+    let outcome = read(&link.to_string_lossy());
+    let _ = fs::remove_file(&link);
+    outcome
 }
 
 fn own_file(at: &Outside, text: &str) -> PathBuf {

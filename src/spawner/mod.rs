@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 mod error;
+mod examine;
 mod grants;
 mod runtime;
 
@@ -17,6 +18,7 @@ use std::{
 };
 
 pub use error::StartError;
+pub use examine::{Examined, Outcome, Reached};
 pub use grants::{Grant, Grants};
 
 use crate::{
@@ -67,9 +69,19 @@ impl Spawner {
 
     /// Starts `server` and waits until its program runs. Dropping this ends what it began.
     pub async fn start(&self, server: &Server) -> Result<Started, StartError> {
+        let policy = self.policy(server)?;
+        self.launch(server, policy).await.map(|(started, _)| started)
+    }
+
+    /// Puts the box of `server` around whatever the policy says is the program; also tells what
+    /// the box was in the end.
+    async fn launch(
+        &self,
+        server: &Server,
+        mut policy: Policy,
+    ) -> Result<(Started, Policy), StartError> {
         let launcher =
             self.launcher.as_ref().map_err(|file| StartError::NoLauncher(file.clone()))?;
-        let mut policy = self.policy(server)?;
         loop {
             let blob = policy.encode().map_err(|_| StartError::TooMuch)?;
             let (child, pipes, report) =
@@ -79,7 +91,7 @@ impl Spawner {
                 .map_err(|_| StartError::Launcher(io::ErrorKind::TimedOut.into()))?
                 .map_err(StartError::Launcher)?;
             if received.is_running() {
-                return Ok(Started { child, pipes, layers: received.layers });
+                return Ok((Started { child, pipes, layers: received.layers }, policy));
             }
             let missing = error::missing_layer(&received);
             match missing.filter(|layer| !server.sandbox.require.contains(layer)) {
@@ -222,8 +234,10 @@ impl Spawner {
 }
 
 fn set(env: &mut Env, name: &str, value: OsString) {
-    env.retain(|(known, _)| known.to_str() != Some(name));
-    env.push((name.into(), value));
+    match env.iter_mut().find(|(known, _)| known.to_str() == Some(name)) {
+        Some((_, old)) => *old = value,
+        None => env.push((name.into(), value)),
+    }
 }
 
 /// Beside our own file, or where packages put it.

@@ -40,6 +40,10 @@ impl Launcher {
         Ok(Launcher(File::open(path)?, path.to_owned()))
     }
 
+    pub fn path(&self) -> &Path {
+        &self.1
+    }
+
     fn command(&self) -> tokio::process::Command {
         // Found before descriptors are closed on exec.
         #[cfg(target_os = "linux")]

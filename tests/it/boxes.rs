@@ -277,7 +277,7 @@ fn what_the_kernel_lacks_is_refused_or_left_out_as_require_says() {
     let output = world.run_behind(&before, &call);
     let told = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(69), "{told}");
-    let expected = "refused, since its sandbox would have no landlock: landlock: the kernel has version 0 of it, 3 is needed. Use Linux 6.12";
+    let expected = "refused, since its sandbox would have no landlock: landlock: the kernel has version 0 of it, 4 is needed. Use Linux 6.12";
     assert!(
         told.contains(expected) && told.contains("leave landlock out of its sandbox.require"),
         "{told}"
@@ -349,4 +349,42 @@ fn check_tells_what_each_server_is_given() {
     ] {
         assert!(checked.contains(line), "{line:?} in\n{checked}");
     }
+}
+
+#[test]
+fn doctor_looks_from_inside() {
+    let world = World::with(
+        &(faulty("a", "plain", "")
+            + &faulty("b", "plain", "sandbox: {profile: off, uncontained: true}")
+            + "  c: {command: no-such-program}\n"),
+    );
+    let output = world.run(&["doctor", "--attack", "--json"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    let told: Value = serde_json::from_str(&text).unwrap_or_else(|_| panic!("{text}"));
+    // The third one does not start.
+    assert_eq!(output.status.code(), Some(69));
+    let [a, b, c] = told.as_array().unwrap().as_slice() else { panic!("{told}") };
+    let layers = a["layers"].as_array().unwrap();
+    for name in ["namespaces", "root", "privileges", "landlock", "scopes", "seccomp"] {
+        assert!(layers.iter().any(|layer| layer["name"] == name && layer["on"] == true), "{a}");
+    }
+    let attacks = a["attacks"].as_array().unwrap();
+    assert!(attacks.len() > 80, "{}", attacks.len());
+    let through: Vec<&Value> = attacks.iter().filter(|row| row["outcome"] != "denied").collect();
+    let names: Vec<&str> = through.iter().map(|row| row["attack"].as_str().unwrap()).collect();
+    assert_eq!(names, ["UDP to a local service", "listen without bind", "its own death signal"]);
+    assert!(through.iter().all(|row| row["outcome"] == "known"), "{through:?}");
+    assert_eq!((&b["contained"], &b["profile"]), (&json!(false), &json!("off")));
+    assert!(c["error"].as_str().unwrap().contains("no-such-program"), "{c}");
+    let output = world.run(&["doctor", "--server", "a"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    assert!(
+        text.contains("  seccomp     on  3 filters") && text.contains("attacks denied"),
+        "{text}"
+    );
+    // Nothing that the probe has made is left.
+    let home = world.path(".local/state/mcp-gateway/backends/a");
+    assert_eq!(fs::read_dir(home).unwrap().count(), 0);
+    world.assert_empty();
 }

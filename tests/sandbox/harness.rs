@@ -54,6 +54,14 @@ pub enum As {
     Root,
     /// The user, without any privilege.
     User,
+    /// Root, and the launcher stays root, as when somebody runs the gateway in a root shell.
+    RootItself,
+}
+
+impl As {
+    pub fn uid(self) -> u32 {
+        if self == As::RootItself { 0 } else { UID }
+    }
 }
 
 /// A folder that the user can reach, with a copy of the launcher, and a tag by which everything
@@ -85,6 +93,8 @@ impl Place {
         let path = self.path(name);
         fs::create_dir_all(&path).unwrap();
         chown(&path, Some(UID), Some(UID)).unwrap();
+        // For root without capabilities as well.
+        fs::set_permissions(&path, Permissions::from_mode(0o777)).unwrap();
         path
     }
 
