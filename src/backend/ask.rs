@@ -53,7 +53,15 @@ impl Link {
     /// dropping that cancels it.
     pub fn open(&self, method: &str, params: &str) -> Result<Asked<'_>, AskError> {
         let (reply, answers) = stream(Bounds::REQUEST);
-        let call = Call { id: "0".into(), token: None, session: 0, client: 0, reply };
+        let call = Call {
+            id: "0".into(),
+            token: None,
+            session: 0,
+            client: 0,
+            owner: 0,
+            may_ask: false,
+            reply,
+        };
         let params = match self.info() {
             Some(info) if info.era == Era::Modern => Cow::Owned(with_own_meta(params)),
             _ => Cow::Borrowed(params),
@@ -69,7 +77,7 @@ impl Link {
     /// The backend has ended a request of ours without an answer: a subscription.
     pub fn dropped(&self, id: &str) {
         if let Ok(id) = id.trim_matches('"').parse() {
-            drop(self.pending().remove(id));
+            self.pending().drop_own(id);
         }
     }
 

@@ -20,9 +20,9 @@ use crate::{
     sys::fds,
 };
 
-/// How long a backend that has read the question may say nothing to it. Then it is of the older
-/// era, whose servers need not answer what they do not know.
-const SILENCE: Duration = Duration::from_secs(5);
+/// How long a backend that has read the question may say nothing to it, or a third of its time to
+/// start. Then it is of the older era, whose servers need not answer what they do not know.
+const SILENCE: Duration = Duration::from_secs(10);
 /// How often it is looked whether the question has been read.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -79,7 +79,7 @@ pub(super) async fn open(
         while !unread.is_read() {
             tokio::time::sleep(LOOK).await;
         }
-        tokio::time::sleep(SILENCE).await;
+        tokio::time::sleep(SILENCE.min(within / 3)).await;
     };
     let discovered = tokio::select! {
         discovered = discover(link, within) => discovered,

@@ -29,6 +29,9 @@ use crate::{config::Server, protocol::Era, spawner::Spawner, sys::spawn::Child};
 /// How long a child that has ended may keep its pipes before its callers are told.
 const LAST_WORDS: Duration = Duration::from_millis(40);
 
+/// How long a child that is no use may take to end by itself, and then after a SIGTERM.
+const GIVEN_UP: Duration = Duration::from_secs(1);
+
 /// How long a start may keep others from starting.
 const TURN: Duration = Duration::from_secs(3);
 
@@ -189,6 +192,11 @@ impl Instance {
         let mut opening = host.opening(&self);
         while !self.one_child(spawner, &host, tracker, &mut turn, &opening).await {
             opening.known = Some(Era::Legacy);
+            if self.phase() != Phase::Starting {
+                let reason = "stopped while it was started".to_owned();
+                self.on(Event::Exited { reason, jitter: 0.0 });
+                return;
+            }
         }
     }
 
@@ -237,6 +245,8 @@ impl Instance {
         });
         let within = self.server.timeouts.start;
         let mut handshake = Some(Box::pin(handshake::open(&link, opening, &read, within)));
+        let asks =
+            |handshake: &Option<_>| opening.known != Some(Era::Legacy) && handshake.is_some();
         let mut reading = true;
         let mut slow = pin!(tokio::time::sleep(TURN));
         let ended = loop {
@@ -261,6 +271,7 @@ impl Instance {
                             self.on(Event::Failed { reason: stderr::told(&reason) });
                         }
                         Outcome::Again if self.phase() == Phase::Starting => {
+                            drop(input.take());
                             self.discard(&link, child).await;
                             return false;
                         }
@@ -270,6 +281,11 @@ impl Instance {
                 why = &mut reader, if reading => {
                     reading = false;
                     let reason = why.unwrap_or_else(|error| format!("its reader failed: {error}"));
+                    if asks(&handshake) && self.phase() == Phase::Starting && read.is_read() {
+                        drop(input.take());
+                        self.discard(&link, child).await;
+                        return false;
+                    }
                     // A child that closes its output is about to end; its status says more.
                     if reason == CLOSED
                         && let Ok(status) = tokio::time::timeout(LAST_WORDS, child.wait()).await
@@ -294,8 +310,8 @@ impl Instance {
                 () = self.poke.notified() => {}
             }
         };
-        let question = opening.known != Some(Era::Legacy) && handshake.take().is_some();
-        if question && self.phase() == Phase::Starting && read.is_read() {
+        let unopened = handshake.is_some() && opening.known.is_some();
+        if asks(&handshake) && self.phase() == Phase::Starting && read.is_read() {
             // It ended over a question that it does not know.
             self.discard(&link, child).await;
             return false;
@@ -310,6 +326,9 @@ impl Instance {
         if tokio::time::timeout(LAST_WORDS, &mut errors).await.is_err() {
             errors.abort();
         }
+        if unopened && !wanted {
+            host.unopened(self);
+        }
         self.end(spawner, &link, &**host, &ended, wanted);
         true
     }
@@ -317,8 +336,15 @@ impl Instance {
     /// Ends a child that nobody has heard of.
     async fn discard(&self, link: &Link, mut child: Child) {
         tracing::debug!(server = self.server_name(), "started again, to open with initialize");
-        child.kill();
-        let _ = child.wait().await;
+        link.close_input();
+        let ended = tokio::time::timeout(GIVEN_UP, child.wait()).await.is_ok();
+        if !ended {
+            child.terminate();
+            if tokio::time::timeout(GIVEN_UP, child.wait()).await.is_err() {
+                child.kill();
+                let _ = child.wait().await;
+            }
+        }
         self.pid.store(0, Ordering::Relaxed);
         link.end("it is started again");
         self.link.lock().unwrap_or_else(PoisonError::into_inner).take();

@@ -38,6 +38,8 @@ pub trait Host: Send + Sync {
     fn request(&self, from: &Arc<Instance>, link: &Arc<Link>, message: Message);
     /// How to open the conversation with an instance that is about to start.
     fn opening(&self, instance: &Instance) -> Opening;
+    /// A child that was opened in the era that it spoke before has ended before it was ready.
+    fn unopened(&self, instance: &Arc<Instance>);
     /// The handshake is done.
     fn ready(&self, instance: &Arc<Instance>, link: &Arc<Link>);
     /// The child has ended; its calls are answered already.

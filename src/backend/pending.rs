@@ -24,18 +24,26 @@ pub struct Call {
     pub session: u64,
     /// Sessions of one client, each for one request of it, have this in common.
     pub client: u64,
+    /// Calls of one principal in one role have this in common.
+    pub owner: u64,
+    /// A question may be the answer to it, or be asked while it goes on.
+    pub may_ask: bool,
     pub reply: Sender,
 }
 
 /// A call that the instance works on.
 struct Open {
     call: Call,
+    /// A question has been taken to be about it.
+    asked: bool,
     /// It waits for its client: what the instance asks meanwhile is about another one.
     parked: bool,
 }
 
 /// Tasks whose session and token are kept; the oldest is forgotten first.
 const TASKS: usize = 1000;
+/// What a call that waits for its client keeps of its progress, in bytes.
+const WAITING: usize = 64 << 10;
 /// With a longer id and token none is kept.
 const LONGEST: usize = 4096;
 
@@ -61,7 +69,7 @@ pub(super) struct Pending {
 impl Pending {
     pub(super) fn add(&mut self, call: Call) -> u64 {
         self.last += 1;
-        self.calls.insert(self.last, Open { call, parked: false });
+        self.calls.insert(self.last, Open { call, asked: false, parked: false });
         self.last
     }
 
@@ -101,26 +109,47 @@ impl Pending {
     /// From now on the call's answer and progress carry this id and token (JSON text), and it is
     /// this client's.
     pub(super) fn readdress(&mut self, number: u64, id: &str, token: Option<&str>, client: u64) {
-        if let Some(Open { call, parked }) = self.calls.get_mut(&number) {
+        if let Some(Open { call, asked, parked }) = self.calls.get_mut(&number) {
             call.id = id.to_owned();
             call.token = token.map(str::to_owned);
             call.client = client;
+            *asked = false;
             *parked = false;
+        }
+    }
+
+    /// Forgets a request of the gateway's own that goes on. Its stream ends.
+    pub(super) fn drop_own(&mut self, number: u64) {
+        if self.calls.get(&number).is_some_and(|open| open.call.session == 0) {
+            self.remove(number);
         }
     }
 
     /// The call waits for its client, until it is readdressed.
     pub(super) fn park(&mut self, number: u64) {
         if let Some(open) = self.calls.get_mut(&number) {
-            open.parked = true;
+            (open.asked, open.parked) = (true, true);
         }
     }
 
-    /// Calls of clients, the newest first; those that wait for their client only if `parked`.
-    fn newest(&self, parked: bool) -> impl Iterator<Item = &Call> {
-        let open = self.calls.values().rev();
-        let open = open.filter(move |open| open.call.session != 0 && open.parked <= parked);
-        open.map(|open| &open.call)
+    /// Calls of clients, the newest first.
+    fn newest(&self) -> impl Iterator<Item = &Open> {
+        self.calls.values().rev().filter(|open| open.call.session != 0)
+    }
+
+    /// The call that a question is most likely about, of those that may be asked: the newest that
+    /// was not asked yet, else the newest that does not wait for its client, else the newest.
+    fn askable(&self, of: impl Fn(&Call) -> bool) -> Option<&Call> {
+        let calls = || self.newest().filter(|open| open.call.may_ask && of(&open.call));
+        let found = calls().find(|open| !open.asked).or_else(|| calls().find(|open| !open.parked));
+        found.or_else(|| calls().next()).map(|open| &open.call)
+    }
+
+    /// A question goes to this session.
+    pub(super) fn ask(&mut self, session: u64) {
+        for open in self.calls.values_mut().filter(|open| open.call.session == session) {
+            open.asked = true;
+        }
     }
 
     /// Hands a notification to the subscription that it names: a call that goes on.
@@ -134,14 +163,16 @@ impl Pending {
 
     /// Hands progress to the call that it belongs to, under the caller's token.
     pub(super) fn progress(&self, message: &Message) -> bool {
-        let call = message
+        let open = message
             .progress_of()
             .and_then(|token| token.parse().ok())
-            .and_then(|id: u64| self.calls.get(&id))
-            .map(|open| &open.call);
-        let Some((call, token)) = call.and_then(|call| Some((call, call.token.as_ref()?))) else {
-            return false;
-        };
+            .and_then(|id: u64| self.calls.get(&id));
+        let found = open.and_then(|open| Some((open, &open.call, open.call.token.as_ref()?)));
+        let Some((open, call, token)) = found else { return false };
+        if open.parked && call.reply.waiting() + message.bytes().len() > WAITING {
+            // Nobody may ever come for it.
+            return true;
+        }
         let _ = call.reply.notify(message.edit().progress_of(token.as_str()).finish());
         true
     }
@@ -171,27 +202,33 @@ impl Pending {
 
     /// The stream of the newest call of this session.
     pub(super) fn newest_of(&self, session: u64) -> Option<Sender> {
-        self.newest(true).find(|call| call.session == session).map(|call| call.reply.clone())
+        let newest = self.newest().find(|open| open.call.session == session)?;
+        // Nobody listens to one that waits for its client.
+        (!newest.parked).then(|| newest.call.reply.clone())
     }
 
-    /// The session of the newest call, if all calls in flight are of one client. Those that wait
-    /// for their client count only where there is no other.
+    /// The session that a question is for, if all calls in flight are of one client. One that
+    /// waits for another client of the same principal does not count: it has asked already, and
+    /// whoever answers may know what the question says.
     pub(super) fn only_session(&self) -> Option<u64> {
-        let parked = self.newest(false).next().is_none();
-        let mut calls = self.newest(parked);
-        let newest = calls.next()?;
-        calls.all(|call| call.client == newest.client).then_some(newest.session)
+        let working = self.newest().find(|open| !open.parked);
+        let known = &working.or_else(|| self.newest().next())?.call;
+        let apart = working.is_some();
+        let alone = self.newest().all(|open| {
+            open.call.client == known.client
+                || (apart && open.parked && open.call.owner == known.owner)
+        });
+        let mine = self.askable(|call| call.client == known.client);
+        alone.then(|| mine.map(|call| call.session)).flatten()
     }
 
-    /// The session of the newest call, among those that do not wait for their client if there is
-    /// one.
+    /// The session that a question is for, whoever else has calls in flight.
     pub(super) fn newest_session(&self) -> Option<u64> {
-        let newest = self.newest(false).next().or_else(|| self.newest(true).next());
-        newest.map(|call| call.session)
+        self.askable(|_| true).map(|call| call.session)
     }
 
     pub(super) fn sessions(&self) -> Vec<u64> {
-        let mut all: Vec<u64> = self.newest(true).map(|call| call.session).collect();
+        let mut all: Vec<u64> = self.newest().map(|open| open.call.session).collect();
         all.sort_unstable();
         all.dedup();
         all
@@ -199,7 +236,7 @@ impl Pending {
 
     /// Calls of clients; what the gateway itself asks or listens to does not count.
     pub(super) fn len(&self) -> usize {
-        self.newest(true).count()
+        self.newest().count()
     }
 }
 
@@ -230,10 +267,9 @@ mod tests {
 
     fn call(id: &str, token: Option<&str>, session: u64) -> (Call, Receiver) {
         let (reply, receiver) = stream(Bounds::REQUEST);
-        (
-            Call { id: id.into(), token: token.map(Into::into), session, client: session, reply },
-            receiver,
-        )
+        let (id, token) = (id.into(), token.map(Into::into));
+        let call = Call { id, token, session, client: session, owner: 1, may_ask: true, reply };
+        (call, receiver)
     }
 
     fn message(text: &str) -> Message {
@@ -364,15 +400,27 @@ mod tests {
             })
             .collect();
         assert_eq!(pending.only_session(), Some(8), "the newest");
+        pending.ask(8);
+        assert_eq!(pending.only_session(), Some(7), "the newest that was not asked");
+        pending.ask(7);
+        assert_eq!(pending.only_session(), Some(8), "the newest where all were");
         pending.park(2);
         assert_eq!(pending.only_session(), Some(7), "the other one waits for its client");
+        let (list, _list) = call("9", None, 9);
+        pending.add(Call { client: 3, may_ask: false, ..list });
+        assert_eq!(pending.only_session(), Some(7), "nobody is asked over that one");
+        pending.remove(3);
         pending.readdress(2, "2", None, 3);
         assert_eq!(pending.only_session(), Some(8));
         pending.readdress(1, "\"again\"", None, 4);
         assert_eq!(pending.only_session(), None);
         pending.park(1);
-        pending.park(2);
-        assert_eq!(pending.only_session(), None, "two wait");
+        assert_eq!(pending.only_session(), Some(8), "the same principal's other client waits");
+        let (foreign, _foreign) = call("5", None, 5);
+        let number = pending.add(Call { owner: 2, ..foreign });
+        pending.park(number);
+        assert_eq!(pending.only_session(), None, "another principal's makes a difference");
+        pending.remove(number);
         assert_eq!(pending.newest_session(), Some(8));
         pending.answer(&message(r#"{"jsonrpc":"2.0","id":1,"result":{}}"#));
         let mut streams = streams.into_iter();

@@ -266,7 +266,9 @@ impl Supervisor {
     fn forget(&self, instance: &Arc<Instance>) {
         let mut instances = self.instances();
         let unused = instance.phase() == Phase::Stopped && instance.leases() == 0;
-        if unused && Arc::strong_count(instance) <= 2 {
+        // Another one may have its key by now.
+        let known = instances.get(instance.key()).is_some_and(|it| Arc::ptr_eq(it, instance));
+        if known && unused && Arc::strong_count(instance) <= 2 {
             instances.remove(instance.key());
         }
     }

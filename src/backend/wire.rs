@@ -210,7 +210,8 @@ impl Link {
         self.pending().newest_of(session)
     }
 
-    /// The session that every call in flight belongs to, if it is one and the same.
+    /// The session that a question is for, if all calls in flight are of one client; calls that
+    /// wait for others of its principal do not count.
     pub fn only_session(&self) -> Option<u64> {
         self.pending().only_session()
     }
@@ -225,7 +226,17 @@ impl Link {
         self.pending().task_session(task)
     }
 
-    /// The session of the newest call in flight.
+    /// A question of the child's goes to this session.
+    pub fn asks(&self, session: u64) {
+        self.pending().ask(session);
+    }
+
+    /// Whether this session's call is the only one of clients in flight.
+    pub fn is_alone(&self, session: u64) -> bool {
+        self.pending().sessions() == [session]
+    }
+
+    /// The session that a question is for, whoever else has calls in flight.
     pub fn newest_session(&self) -> Option<u64> {
         self.pending().newest_session()
     }

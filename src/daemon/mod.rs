@@ -74,7 +74,7 @@ impl Daemon {
             policy,
             supervisor,
             Folders::find(&|name| env::var(name).ok()).cache,
-            state_keys(),
+            state_keys()?,
             tracker.clone(),
         );
         let (drain, kill) = (CancellationToken::new(), CancellationToken::new());
@@ -168,23 +168,16 @@ impl Daemon {
     }
 }
 
-/// What seals the states that clients carry for us: a credential of the init system's, a file of
-/// our own in the runtime folder, or, where there is none, keys that nobody else needs.
-fn state_keys() -> Keys {
-    let absolute = |name| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let credential = absolute("CREDENTIALS_DIRECTORY").map(|dir| dir.join("request-state.key"));
-    let runtime = absolute("RUNTIME_DIRECTORY")
-        .or_else(|| absolute("XDG_RUNTIME_DIR").map(|dir| dir.join("mcp-gateway")));
-    let keys = match (credential.filter(|file| file.exists()), runtime) {
-        (Some(file), _) => Keys::read(&file).map_err(|error| (file, error)),
-        (None, Some(folder)) => Keys::keep(&folder).map_err(|error| (folder, error)),
-        (None, None) => return Keys::random(),
-    };
-    keys.unwrap_or_else(|(path, error)| {
-        let path = path.display();
-        tracing::warn!("{path}: {error}: states of this process cannot be continued by the next");
-        Keys::random()
-    })
+/// What seals the states that clients carry for us: a credential of the init system's, for several
+/// gateways that serve the same clients, or a key of this process alone.
+fn state_keys() -> anyhow::Result<Keys> {
+    let folder = env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
+    let file = folder.map(|folder| folder.join("request-state.key"));
+    match file.filter(|file| file.exists()) {
+        Some(file) => Keys::read(&file)
+            .with_context(|| format!("the credential {} is no key", file.display())),
+        None => Ok(Keys::random()),
+    }
 }
 
 pub use frontend::stdio::Options as StdioOptions;

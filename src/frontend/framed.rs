@@ -110,7 +110,9 @@ pub(super) async fn run<R, W>(
     let read = async {
         let incoming = Incoming { shared, session, replies: &replies, works: &works };
         incoming.run(reader, lines).await;
-        // The client has nothing more to say; what it asked for may still be answered.
+        // The client has nothing more to say; what it asked for may still be answered, but what
+        // it only listens to ends.
+        session.hang_up();
         works.close();
         let _ = tokio::time::timeout(limits.eof_grace, works.wait()).await;
     };

@@ -1,8 +1,8 @@
 //! HTTP: Streamable HTTP on `/mcp` and `/mcp/<server>`, HTTP+SSE on `/sse` and `/messages/`, and
 //! `/health`; over TCP, and over the Unix socket for [`unix`](super::unix).
 //!
-//! Speaks the revisions that open with `initialize`. A request of the stateless revision is told
-//! that there is no such method, with the status that makes clients fall back.
+//! Speaks the revisions that open with `initialize` and, by `modern.rs`, the stateless one: each
+//! message says by itself which it is of.
 
 mod answer;
 mod connection;

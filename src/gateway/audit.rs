@@ -58,10 +58,9 @@ impl<'a> Audit<'a> {
 pub(super) fn refused(request: &Request<'_>, failure: &Failure) {
     let method = request.message.method();
     let name = request.message.name().or_else(|| request.message.uri()).unwrap_or_default();
-    match failure {
-        // These had a line of their own when they ended.
-        Failure::Acquire(_) | Failure::Gone(_) | Failure::Late { .. } => {}
-        failure => Audit::begin(request.session, &method, "", &name).end(Err(failure)),
+    // One that has been at a backend has its line.
+    if !request.is_audited() {
+        Audit::begin(request.session, &method, "", &name).end(Err(failure));
     }
 }
 

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::{
     Layer,
     audit::Audit,
-    catalog::{Kind, Mirrored, Route},
+    catalog::{Kind, Route},
     error::Failure,
     exchange::{self, Order},
     lists,
@@ -29,7 +29,7 @@ pub(super) async fn tool(request: &Request<'_>) -> Result<Answer, Failure> {
             (Route::Connect { server }, _) => return router::connect(request, &server).await,
             (Route::Backend { server, bare }, exposed) => (server, bare, exposed),
         };
-    mirrored(request, &name)?;
+    mirrored(request, &server, &name).await?;
     let target = Target::Tool { server: &server, exposed: &exposed, bare: &bare };
     let permit = permit(request, target).ok_or_else(unknown)?;
     forward(request, permit, (*bare != *name).then_some(bare.as_str())).await
@@ -37,30 +37,22 @@ pub(super) async fn tool(request: &Request<'_>) -> Result<Answer, Failure> {
 
 /// The header fields of a modern HTTP request that repeat arguments say the same as these
 /// (streamable HTTP, "Server Behavior for Custom Headers").
-fn mirrored(request: &Request<'_>, name: &str) -> Result<(), Failure> {
-    let Some(fields) = request.session.take_fields() else { return Ok(()) };
-    let view = request.session.view();
-    let Some(shown) = view.tools.find(name) else { return Ok(()) };
-    if shown.mirrored.is_empty() {
-        return Ok(());
+async fn mirrored(request: &Request<'_>, server: &str, name: &str) -> Result<(), Failure> {
+    let session = request.session;
+    let Some(fields) = session.take_fields() else { return Ok(()) };
+    if session.view().tools.find(name).is_none()
+        && let Some(server) = session.gateway().server(server)
+    {
+        // Only its definition tells.
+        let what = format!("backend \"{}\"", server.name);
+        request.while_starting(&what, lists::meet(session, server, Kind::Tools)).await?;
     }
-    let params: Value = request.message.params().unwrap_or_default();
+    let view = session.view();
+    let Some(shown) = view.tools.find(name) else { return Ok(()) };
+    let params = request.message.raw_params().unwrap_or("{}");
     for one in &shown.mirrored {
-        let mut said = fields.iter().filter(|(field, _)| field.eq_ignore_ascii_case(&one.name));
-        let said = (said.next().map(|(_, value)| value.as_str()), said.next());
-        let mismatch =
-            |why: &str| Failure::HeaderMismatch(format!("Mcp-Param-{}: {why}", one.name));
-        match (one.expected(&params["arguments"]), said) {
-            (_, (_, Some(_))) => return Err(mismatch("comes more than once")),
-            (None, (None, _)) => {}
-            (None, (Some(_), _)) => return Err(mismatch("there is no such argument")),
-            (Some(_), (None, _)) => return Err(mismatch("is missing")),
-            (Some(argument), (Some(field), _)) => {
-                if !Mirrored::agrees(field, argument) {
-                    return Err(mismatch("is not what the argument says"));
-                }
-            }
-        }
+        one.check(params, &fields)
+            .map_err(|why| Failure::HeaderMismatch(format!("Mcp-Param-{}: {why}", one.name)))?;
     }
     Ok(())
 }
@@ -254,6 +246,7 @@ async fn forward_as(
     let cancelled = Cancelled(&mut audit);
     let outcome = exchange::run(&order, permit).await;
     if let Some(audit) = cancelled.0.take() {
+        request.audited();
         audit.end(outcome.as_ref().copied());
     }
     outcome.map(|_| Answer::Sent)

@@ -14,11 +14,11 @@ use super::{
     router::{Request, Words},
 };
 use crate::{
-    backend::{AskError, Call, Instance, Lease, Link},
+    backend::{AskError, Call, Instance, InstanceKey, Lease, Link},
     config::{Share, Timeouts},
     policy::Permit,
     protocol::{
-        Era, Message, method,
+        Era, Message, edited, member, method,
         stream::{self, Bounds, Outgoing, stream},
     },
 };
@@ -26,7 +26,7 @@ use crate::{
 /// How often a call looks whether its client is still thinking.
 const THINKING: Duration = Duration::from_secs(1);
 
-/// How long a backend that missed a call's deadline may take for a ping.
+/// How long a backend that missed a call's deadline may take for a question that all know.
 const DOUBT: Duration = Duration::from_secs(5);
 
 /// How a request ended that was answered.
@@ -59,12 +59,15 @@ impl Order<'_, '_> {
     /// What a state that the client carries is bound to.
     pub(super) fn bound<'c>(
         &'c self,
-        principal: &'c str,
+        instance: &'c InstanceKey,
         method: &'c str,
         name: &'c str,
     ) -> era::Bound<'c> {
+        let who = self.request.session.principal();
         let name = self.name.unwrap_or(name);
-        era::Bound { principal, server: &self.server, method, name }
+        let params = self.request.message.raw_params().unwrap_or("{}");
+        let arguments = member(params, "arguments").map(|span| &params[span]);
+        era::Bound { principal: who.key(), role: who.role(), instance, method, name, arguments }
     }
 
     /// The name or URI that the client gave.
@@ -81,12 +84,18 @@ pub(super) async fn run(order: &Order<'_, '_>, permit: Permit) -> Result<Ended, 
     let server = gateway.server(&order.server);
     let sealed = server.is_some_and(|server| server.share == Share::All);
     if session.era() == Era::Modern && request.message.request_state().is_some() {
-        // Verbatim only to a backend whose own it must be.
-        let lease = Exchange::lease(order, permit).await?;
-        return match lease.link().era() {
-            Era::Modern if !sealed => pass(order, Exchange::send(order, lease, None)?).await,
-            _ => era::resume(order, lease).await,
+        let known = server.and_then(|it| gateway.catalog.get(&gateway.key(it, session), it));
+        let spoken = match (known.and_then(|listing| listing.era), server) {
+            (None, Some(server)) => {
+                gateway.introduced(session, server, &request.message.method()).await?.era
+            }
+            (known, _) => known,
         };
+        // Verbatim only to a backend whose own it must be. Else it is one of ours, and nothing is
+        // started for one that is not.
+        if sealed || spoken != Some(Era::Modern) {
+            return era::resume(order, permit).await;
+        }
     }
     let lease = Exchange::lease(order, permit).await?;
     match (session.era(), lease.link().era()) {
@@ -97,8 +106,9 @@ pub(super) async fn run(order: &Order<'_, '_>, permit: Permit) -> Result<Ended, 
         (Era::Legacy, Era::Modern) => {
             let said = session.client().unwrap_or_default();
             let level = session.level().map(|level| level.as_str());
-            let message =
-                order.message.with_params(|params| era::modern_request(params, &said.raw, level));
+            let message = order
+                .message
+                .with_params(|params| era::modern_request(params, &said.raw, said.modern(), level));
             let message = message.map_err(|why| Failure::InvalidParams(why.to_string()))?;
             era::carry_rounds(order, message, lease).await
         }
@@ -115,12 +125,31 @@ async fn pass(order: &Order<'_, '_>, mut call: Exchange) -> Result<Ended, Failur
             Step::Notice(notice) => drop(request.reply.send(notice)),
             Step::Answer(answer) => {
                 let ended = call.ended(request, &answer);
-                let _ = request.reply.send(answer);
+                let private = kept_private(request, &answer);
+                let _ = request.reply.send(private.unwrap_or(answer));
                 return Ok(ended);
             }
             Step::Asked => {}
         }
     }
+}
+
+/// A resource that may be kept for others, as its backend says, which does not know that the
+/// gateway makes a difference between them (caching, "Security Considerations").
+fn kept_private(request: &Request<'_>, answer: &Outgoing) -> Option<Outgoing> {
+    let session = request.session;
+    let method = request.message.method();
+    if session.era() == Era::Legacy || method != method::RESOURCES_READ || answer.failed {
+        return None;
+    }
+    memchr::memmem::find(&answer.bytes, b"\"public\"")?;
+    let scope = session.gateway().cache_scope(session, &method)?;
+    let message = Message::parse(answer.bytes.clone()).ok()?;
+    let result = message.result()?;
+    member(result, "cacheScope")?;
+    let quoted = format!("\"{scope}\"");
+    let result = edited(result, &[], &[("cacheScope", &quoted)]);
+    Some(Outgoing::answer(message.with_result(&result), false))
 }
 
 /// What comes next of a request.
@@ -267,7 +296,9 @@ impl Exchange {
                 }
                 () = tokio::time::sleep_until(self.until.into()) => {
                     let now = Instant::now();
-                    if self.session.questions.any_for(self.link()) && now < self.last_moment() {
+                    let client = self.session.client_number();
+                    let gateway = self.session.gateway();
+                    if now < self.last_moment() && gateway.is_thinking(client, self.link()) {
                         // The client is thinking, not the backend.
                         self.until = (now + THINKING).min(self.last_moment());
                         continue;
@@ -319,6 +350,13 @@ fn put(
         token: request.message.progress_token().map(str::to_owned),
         session: session.serial(),
         client: session.client_number(),
+        owner: session.owner_number(),
+        // The modern era asks over these, and no others (mrtr, "Supported Requests").
+        may_ask: session.era() == Era::Legacy
+            || matches!(
+                request.message.method().as_ref(),
+                method::TOOLS_CALL | method::PROMPTS_GET | method::RESOURCES_READ
+            ),
         reply,
     };
     let id = link.request(message, order.name, call);

@@ -67,7 +67,11 @@ impl InFlight {
                 self.answered = true;
                 return;
             }
-            Some(Ok(Answer::Message(bytes))) => (bytes, false),
+            Some(Ok(Answer::Message(response))) => {
+                self.answered = true;
+                let _ = self.reply.send(response);
+                return;
+            }
             Some(Ok(Answer::Result(result))) => (self.whole(&request, &result), false),
             Some(Err(failure)) => {
                 audit::refused(&request, &failure);

@@ -19,7 +19,7 @@ use crate::{
     backend::{InstanceKey, Lease},
     config::{Discover, Server, Share},
     policy::Target,
-    protocol::{Era, array_member},
+    protocol::{Era, array_member, edited},
 };
 
 /// In all, for backends that have not been met; who is late is shown by a placeholder.
@@ -109,7 +109,12 @@ fn whole(session: &Session, kind: Kind) -> Option<String> {
     let listing = gateway.catalog.get(&gateway.key(server, session), server)?;
     let list = listing.list(kind)?;
     let all = list.items.len() == items(&session.view(), kind).len();
-    list.whole.clone().filter(|_| all && listing.era == Some(session.era()))
+    let whole = list.whole.as_deref().filter(|_| all && listing.era == Some(session.era()))?;
+    // It may be days old; how long it can be kept was said to the gateway.
+    Some(match session.era() {
+        Era::Modern => edited(whole, &[], &[("ttlMs", "0")]),
+        Era::Legacy => whole.to_owned(),
+    })
 }
 
 /// With `share: session` the child's own pages go through; what the role hides is cut out.
@@ -133,7 +138,8 @@ async fn own_child(request: &Request<'_>, server: &Server, kind: Kind) -> Result
         reason: error.to_string(),
     })?;
     if answer.is_error() {
-        return Ok(Answer::Message(answer.edit().id(request.id()).finish()));
+        let spoken = lease.link().era();
+        return Ok(Answer::Message(era::error_between(&answer, spoken, session.era(), request)));
     }
     let result = match (session.era(), answer.result().unwrap_or("{}")) {
         (Era::Legacy, result) if lease.link().era() == Era::Modern => &era::legacy_result(result),
@@ -305,7 +311,7 @@ pub(super) async fn discover(
     let server = gateway.server(&name).ok_or_else(|| Failure::UnknownMethod(name.clone()))?;
     let deadline = Instant::now() + server.timeouts.start;
     let permit = gateway.policy.own_work(&name);
-    if session.is_closed() {
+    if session.is_over() {
         return Err(Failure::ShuttingDown);
     }
     let (holder, speak) = (session.holder(), session.speak());
@@ -324,8 +330,8 @@ pub(super) async fn discover(
         if !lease.link().is_open() {
             return Err(Failure::Gone(name));
         }
-        if session.is_closed() {
-            gateway.supervisor.end_session(session.id());
+        if session.is_over() {
+            gateway.supervisor.end_session(&session.holder().session);
             return Err(Failure::ShuttingDown);
         }
         let late = || Failure::Late {

@@ -47,7 +47,7 @@ use crate::{
 use catalog::{Catalog, Disk, Source, View};
 use era::{Parking, Said, States, Upstream};
 use error::Failure;
-use notices::{Debounce, Levels};
+use notices::{Debounce, Doubts, Levels};
 use tasks::Tasks;
 
 /// Sessions at a time; one more is turned away.
@@ -117,6 +117,7 @@ pub struct Gateway {
     states: States,
     upstream: Upstream,
     levels: Levels,
+    doubts: Doubts,
 }
 
 impl Gateway {
@@ -149,6 +150,7 @@ impl Gateway {
             states: States::new(keys),
             upstream: Upstream::default(),
             levels: Levels::default(),
+            doubts: Doubts::default(),
             supervisor,
         });
         let host: Weak<dyn Host> = Arc::downgrade(&gateway) as Weak<dyn Host>;
@@ -281,6 +283,13 @@ impl Gateway {
 
     fn session(&self, serial: u64) -> Option<Arc<Session>> {
         self.sessions().get(&serial).cloned()
+    }
+
+    /// The conversation with this id. Sessions of its requests have the same.
+    fn conversation(&self, id: &str) -> Option<Arc<Session>> {
+        let sessions = self.sessions();
+        let mut open = sessions.values().filter(|session| session.era() == Era::Legacy);
+        open.find(|session| session.id() == id).cloned()
     }
 
     /// The enabled backends in the order of the file.

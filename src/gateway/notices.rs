@@ -13,6 +13,7 @@ use serde_json::json;
 use super::{
     Gateway, Layer, Session,
     catalog::{Kind, Listing, fetch},
+    era::Subject,
     error::Failure,
     opening::Level,
     router::{Answer, Request},
@@ -71,6 +72,20 @@ impl Levels {
     }
 }
 
+/// Backends that did not start in the era that they spoke before: the next start asks again.
+#[derive(Default)]
+pub(super) struct Doubts(Mutex<HashSet<InstanceKey>>);
+
+impl Doubts {
+    fn all(&self) -> MutexGuard<'_, HashSet<InstanceKey>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn has(&self, key: &InstanceKey) -> bool {
+        self.all().contains(key)
+    }
+}
+
 impl Host for Gateway {
     fn notification(&self, from: &Arc<Instance>, link: &Arc<Link>, message: Message) {
         match message.method().as_ref() {
@@ -103,7 +118,12 @@ impl Host for Gateway {
         self.opening_for(instance)
     }
 
+    fn unopened(&self, instance: &Arc<Instance>) {
+        self.doubts.all().insert(instance.key().clone());
+    }
+
     fn ready(&self, instance: &Arc<Instance>, link: &Arc<Link>) {
+        self.doubts.all().remove(instance.key());
         self.begin_life(instance, link);
         self.subscribe_again(instance, link);
         if instance.server().discover == crate::config::Discover::Placeholder {
@@ -198,10 +218,13 @@ impl Gateway {
         let elicitation = message.params::<Params>().ok().and_then(|params| params.elicitation);
         let bytes = message.edit().finish();
         for session in self.users_of(from) {
-            let concerned = match &elicitation {
-                Some(id) => session.questions.knows_elicitation(id),
-                None => matches!(session.layer(), Layer::Server(_)),
-            };
+            // In the modern era a stream carries what belongs to its request, and nothing else.
+            let concerned = session.era() == Era::Legacy;
+            let concerned = concerned
+                && match &elicitation {
+                    Some(id) => session.questions.knows_elicitation(id),
+                    None => matches!(session.layer(), Layer::Server(_)),
+                };
             if concerned {
                 self.say(&session, link, bytes.clone());
             }
@@ -254,8 +277,7 @@ impl Gateway {
         // A transparent session with a child of its own lists for itself.
         let for_itself = match &instance.key().scope {
             Scope::Session(id) => {
-                let sessions = self.sessions();
-                let owner = sessions.values().find(|session| session.id() == id);
+                let owner = self.conversation(id);
                 owner.is_some_and(|session| matches!(session.layer(), Layer::Server(_)))
             }
             _ => false,
@@ -269,7 +291,7 @@ impl Gateway {
             gateway.met(&instance, &link);
             if link.era() == Era::Modern {
                 // First, so that no change of what is taken now goes unheard.
-                gateway.listen_for_lists(&instance, &link);
+                drop(gateway.hear(&instance, &link, Subject::Lists));
             }
             gateway.set_level_at(&instance, &link).await;
             if !for_itself {
@@ -392,6 +414,8 @@ impl Gateway {
         match link.ask_result(method::SET_LEVEL, &params, within).await {
             Ok(_) => self.levels.note(instance.key(), level),
             Err(error) => {
+                // It will not be asked again for this.
+                self.levels.note(instance.key(), level);
                 tracing::debug!(server = instance.server_name(), "{}: {error}", method::SET_LEVEL);
             }
         }

@@ -1,4 +1,5 @@
-//! `initialize`: what the client says of itself, what it hears, what backends hear.
+//! What clients say of themselves, in `initialize` or in a request of the modern era; what they
+//! and backends hear.
 
 use std::{
     sync::{Arc, OnceLock},
@@ -16,10 +17,10 @@ use super::{
     router::{Answer, Request},
 };
 use crate::{
-    backend::{Instance, Opening, Scope, Speak},
+    backend::{Instance, InstanceKey, Opening, Scope, Speak},
     config::{Server, Share},
     policy::Target,
-    protocol::{Era, Message, Version, member, string_member, with_member},
+    protocol::{Era, Version, member, string_member, with_member},
 };
 
 /// Instructions of all backends together.
@@ -30,9 +31,12 @@ const INSTRUCTIONS: usize = 16 * 1024;
 pub(super) struct Client {
     /// The parameters of `initialize` as they came, as JSON text.
     pub raw: String,
-    said: Option<Message>,
+    /// The capabilities that a request named, as JSON text.
+    said: Option<String>,
     /// Read when somebody asks.
     capabilities: OnceLock<Value>,
+    /// What a modern backend is told of it.
+    modern: OnceLock<String>,
 }
 
 impl Client {
@@ -40,14 +44,19 @@ impl Client {
         Client { raw, ..Client::default() }
     }
 
-    pub(super) fn of(request: Message) -> Self {
-        Client { said: Some(request), ..Client::default() }
+    pub(super) fn of(capabilities: &str) -> Self {
+        Client { said: Some(capabilities.to_owned()), ..Client::default() }
+    }
+
+    /// Its capabilities in the modern era's words, as JSON text.
+    pub(super) fn modern(&self) -> &str {
+        self.modern.get_or_init(|| era::modern_capabilities(self.capabilities()).to_string())
     }
 
     fn capabilities(&self) -> &Value {
         self.capabilities.get_or_init(|| {
             let raw = match &self.said {
-                Some(request) => request.client_capabilities(),
+                Some(said) => Some(said.as_str()),
                 None => member(&self.raw, "capabilities").map(|span| &self.raw[span]),
             };
             raw.and_then(|raw| serde_json::from_str(raw).ok()).unwrap_or_default()
@@ -160,10 +169,14 @@ async fn transparent(
     let raw = client.raw.clone();
     session.set_client(client);
     let mut met = gateway.introduced(session, server, "initialize").await?;
-    if met.is_dual() {
-        // A wire needs no translation where both ends speak the same.
-        session.speak_legacy();
-        met = gateway.introduced(session, server, "initialize").await?;
+    if met.era == Some(Era::Modern) && !gateway.knows_only_modern(session, server) {
+        // A wire needs no translation where both ends speak the same. Not all who speak both say
+        // so: it is tried once.
+        let tried = gateway.introduced_at(session, server, Speak::Legacy, "initialize").await?;
+        if tried.era == Some(Era::Legacy) {
+            session.speak_legacy();
+            met = tried;
+        }
     }
     session.uses(&server.name.as_str().into());
     let info = match met.era {
@@ -252,6 +265,14 @@ impl Gateway {
         (capabilities, instructions.trim_end().to_owned())
     }
 
+    /// Whether the backend was opened with `initialize` before, for this session's holder, and
+    /// spoke the modern era all the same.
+    fn knows_only_modern(&self, session: &Session, server: &Server) -> bool {
+        let key = InstanceKey { speak: Speak::Legacy, ..self.key(server, session) };
+        let listing = self.catalog.get(&key, server);
+        listing.is_some_and(|listing| listing.era == Some(Era::Modern))
+    }
+
     /// What a backend said of itself; it is started if it has not said it yet, or has to say it
     /// to this session alone. `method` is what a refusal is about.
     pub(super) async fn introduced(
@@ -260,7 +281,17 @@ impl Gateway {
         server: &Server,
         method: &str,
     ) -> Result<Arc<Listing>, Failure> {
-        let key = self.key(server, session);
+        self.introduced_at(session, server, session.speak(), method).await
+    }
+
+    async fn introduced_at(
+        &self,
+        session: &Session,
+        server: &Server,
+        speak: Speak,
+        method: &str,
+    ) -> Result<Arc<Listing>, Failure> {
+        let key = InstanceKey { speak, ..self.key(server, session) };
         let known = self.catalog.get(&key, server);
         if let Some(listing) = known.filter(|_| server.share != Share::Session) {
             return Ok(listing);
@@ -269,8 +300,7 @@ impl Gateway {
         let permit = self.policy.authorize(session.principal(), target);
         let permit = permit.ok_or_else(|| Failure::UnknownMethod(method.to_owned()))?;
         let deadline = Instant::now() + server.timeouts.start;
-        let (holder, speak) = (session.holder(), session.speak());
-        let lease = self.supervisor.acquire(permit, holder, speak, deadline).await?;
+        let lease = self.supervisor.acquire(permit, session.holder(), speak, deadline).await?;
         let info = lease.link().info().ok_or_else(|| Failure::Gone(server.name.clone()))?;
         Ok(Arc::new(Listing::of(info)))
     }
@@ -282,11 +312,11 @@ impl Gateway {
         // What it was before. Where the older era is wanted, there is nothing to find out.
         let known = match key.speak {
             Speak::Legacy => Some(Era::Legacy),
+            Speak::Best if self.doubts.has(key) => None,
             Speak::Best => self.catalog.era(key, instance.server()),
         };
         if let Scope::Session(id) = &key.scope {
-            let session = self.sessions().values().find(|session| session.id() == id).cloned();
-            let client = session.and_then(|session| session.client());
+            let client = self.conversation(id).and_then(|session| session.client());
             if let Some(client) = client.filter(|client| !client.raw.is_empty()) {
                 return Opening { params: client.raw.clone(), known };
             }

@@ -14,7 +14,7 @@ use std::{
 use serde_json::{Value, json};
 use tokio::sync::{Notify, oneshot};
 
-use super::{Gateway, Session, session::STATELESS};
+use super::{Gateway, Session, era, session::STATELESS};
 use crate::{
     backend::{Instance, Link, Scope},
     protocol::{Era, ErrorCode, Message, method},
@@ -46,6 +46,15 @@ struct State {
 struct Question {
     asker: Asker,
     until: Instant,
+}
+
+/// A question as a client of the modern era gets it.
+pub(super) struct Input {
+    pub number: u64,
+    /// Its name in `inputRequests`.
+    pub key: String,
+    /// The request, as JSON text.
+    pub question: String,
 }
 
 enum Asker {
@@ -90,14 +99,19 @@ impl Questions {
         self.state().open.remove(&number).is_some()
     }
 
-    /// The questions that a client of the modern era has yet to answer, as JSON text.
-    pub(super) fn inputs(&self) -> Vec<(u64, String)> {
+    /// The questions that a client of the modern era has yet to answer.
+    pub(super) fn inputs(&self) -> Vec<Input> {
         let state = self.state();
-        let inputs = state.open.iter().filter_map(|(number, question)| match &question.asker {
-            Asker::Backend { input: Some(input), .. } => Some((*number, input.clone())),
-            _ => None,
-        });
-        inputs.collect()
+        let mut inputs: Vec<Input> = Vec::new();
+        for (number, question) in &state.open {
+            let Asker::Backend { id, input: Some(input), .. } = &question.asker else { continue };
+            // The backend's own name for it, be it a text or a number.
+            let name = serde_json::from_str::<String>(id).unwrap_or_else(|_| id.clone());
+            let taken = inputs.iter().any(|known| known.key == name);
+            let key = if taken { format!("{name} ({number})") } else { name };
+            inputs.push(Input { number: *number, key, question: input.clone() });
+        }
+        inputs
     }
 
     /// A client's answer to one of them: a result as JSON text.
@@ -171,9 +185,9 @@ impl Questions {
         self.state().open.is_empty()
     }
 
-    /// What a backend wanted of the client, last, that it cannot be asked.
-    pub(super) fn lacking(&self) -> Option<Value> {
-        self.state().lacking.clone()
+    /// What a backend wanted of the client, last, that it cannot be asked; told once.
+    pub(super) fn take_lacking(&self) -> Option<Value> {
+        self.state().lacking.take()
     }
 
     pub(super) fn note_elicitation(&self, id: &str) {
@@ -186,6 +200,30 @@ impl Questions {
 
     pub(super) fn knows_elicitation(&self, id: &str) -> bool {
         self.state().elicitations.contains(id)
+    }
+
+    /// Takes out what backends have asked, for another session of the same client.
+    fn hand_over(&self, number: u64) -> Option<Question> {
+        self.state().open.remove(&number)
+    }
+
+    fn take_over(&self, question: Question) {
+        let mut state = self.state();
+        state.last += 1;
+        let number = state.last;
+        state.open.insert(number, question);
+        drop(state);
+        self.waiting.notify_one();
+    }
+
+    /// The backends' questions, with who asked.
+    fn askers(&self) -> Vec<(u64, Arc<Link>)> {
+        let state = self.state();
+        let asked = state.open.iter().filter_map(|(number, question)| match &question.asker {
+            Asker::Backend { link, .. } => Some((*number, Arc::clone(link))),
+            Asker::Own(_) => None,
+        });
+        asked.collect()
     }
 
     /// The session is over: who still waits for its answers is told.
@@ -226,7 +264,10 @@ impl Gateway {
         if let Err(missing) = able(&session, &method, &params) {
             let why = format!("the client cannot be asked: it does not declare {missing}");
             link.refuse(id, ErrorCode::MethodNotFound, &why);
-            session.questions.state().lacking = Some(missing);
+            // Of several requests it cannot be known which one it was about.
+            if link.is_alone(session.serial()) {
+                session.questions.state().lacking = Some(missing);
+            }
             return;
         }
         if let Some(id) = params["elicitationId"].as_str() {
@@ -239,7 +280,7 @@ impl Gateway {
             id: id.to_owned(),
             token: message.progress_token().map(str::to_owned),
             input: modern.then(|| {
-                let params = message.raw_params().unwrap_or("{}");
+                let params = era::modern_question(message.raw_params().unwrap_or("{}"));
                 format!("{{\"method\":{},\"params\":{params}}}", json!(method))
             }),
         };
@@ -248,6 +289,7 @@ impl Gateway {
             link.refuse(id, ErrorCode::Internal, &text);
             return;
         };
+        link.asks(session.serial());
         if modern {
             session.questions.waiting.notify_one();
             return self.watch_questions();
@@ -260,6 +302,34 @@ impl Gateway {
             _ => session.tell(question),
         }
         self.watch_questions();
+    }
+
+    /// A request of the modern era is answered, and questions that came meanwhile were about
+    /// another one of the same client.
+    pub(super) fn rehome_questions(&self, session: &Session) {
+        if session.era() == Era::Legacy {
+            return;
+        }
+        for (number, link) in session.questions.askers() {
+            let other = link.only_session().and_then(|serial| self.session(serial));
+            let same = |it: &Arc<Session>| {
+                it.serial() != session.serial() && it.client_number() == session.client_number()
+            };
+            if let Some(other) = other.filter(same)
+                && let Some(question) = session.questions.hand_over(number)
+            {
+                other.questions.take_over(question);
+                link.asks(other.serial());
+            }
+        }
+    }
+
+    /// Whether a client of the modern era thinks about a question of this child, over whichever of
+    /// its requests it came.
+    pub(super) fn is_thinking(&self, client: u64, link: &Arc<Link>) -> bool {
+        let sessions: Vec<Arc<Session>> = self.sessions().values().cloned().collect();
+        let mut own = sessions.iter().filter(|session| session.client_number() == client);
+        own.any(|session| session.questions.any_for(link))
     }
 
     /// No question waits for ever. One task looks after all of them, while there are any.
@@ -313,8 +383,7 @@ impl Gateway {
         {
             // It has one client, whose newest request this is most likely about.
             let newest = link.newest_session().and_then(|serial| self.session(serial));
-            let by_id = || self.sessions().values().find(|session| session.id() == id).cloned();
-            return newest.or_else(by_id).ok_or_else(gone);
+            return newest.or_else(|| self.conversation(id)).ok_or_else(gone);
         }
         // A task is somebody's, whoever else has calls in flight.
         if let Some(task) = message.related_task() {

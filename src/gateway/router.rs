@@ -4,12 +4,11 @@ use std::{
     future::Future,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
 };
 
-use bytes::Bytes;
 use serde_json::Value;
 
 use super::{
@@ -18,7 +17,10 @@ use super::{
 };
 use crate::{
     policy::{Permit, Target},
-    protocol::{Era, Message, method, stream},
+    protocol::{
+        Era, Message, method,
+        stream::{self, Outgoing},
+    },
 };
 
 /// How often a caller who waits for a backend to start hears of it.
@@ -40,6 +42,7 @@ pub(super) struct Request<'a> {
     pub message: &'a Message,
     pub reply: &'a stream::Sender,
     words: Words,
+    audited: AtomicBool,
     /// Signs of life given.
     signs: AtomicU32,
 }
@@ -50,7 +53,14 @@ impl<'a> Request<'a> {
         message: &'a Message,
         reply: &'a stream::Sender,
     ) -> Self {
-        Request { session, message, reply, words: Words::default(), signs: AtomicU32::new(0) }
+        Request {
+            session,
+            message,
+            reply,
+            words: Words::default(),
+            audited: AtomicBool::new(false),
+            signs: AtomicU32::new(0),
+        }
     }
 
     pub(super) fn id(&self) -> &str {
@@ -60,6 +70,15 @@ impl<'a> Request<'a> {
     /// The client's words when it cancels, for the backend.
     pub(super) fn cancel(&self, words: Message) {
         *self.words.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(words);
+    }
+
+    /// It has a line in the audit log.
+    pub(super) fn audited(&self) {
+        self.audited.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_audited(&self) -> bool {
+        self.audited.load(Ordering::Relaxed)
     }
 
     pub(super) fn words(&self) -> &Words {
@@ -113,7 +132,7 @@ pub(super) enum Answer {
     /// The response has gone to `reply` already.
     Sent,
     /// A whole response under the client's id.
-    Message(Bytes),
+    Message(Outgoing),
     /// A result as JSON text.
     Result(String),
 }

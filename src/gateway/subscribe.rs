@@ -10,19 +10,21 @@ use serde_json::json;
 
 use super::{
     Gateway, Session, call,
+    era::{Hearing, Subject},
     error::Failure,
     notices::backend,
     router::{Answer, Request},
+    subscriptions::Subscribed,
 };
 use crate::{
     backend::{AskError, Instance, Link},
     policy::Permit,
-    protocol::{Era, Message, method},
+    protocol::{Era, Message, method, stream::Outgoing},
 };
 
 impl Gateway {
-    /// Subscribes an instance's gateway to a resource. The answer of a legacy backend may be an
-    /// error; the modern era has none.
+    /// Subscribes to a resource at an instance. A legacy backend's answer, which may be an error;
+    /// at a modern one, what keeps the subscription up.
     async fn subscribe_at(
         &self,
         instance: &Arc<Instance>,
@@ -30,12 +32,18 @@ impl Gateway {
         uri: &str,
         params: &str,
         within: Duration,
-    ) -> Result<Option<Message>, AskError> {
+    ) -> Result<(Option<Message>, Option<Hearing>), AskError> {
         match link.era() {
-            Era::Legacy => link.ask(method::RESOURCES_SUBSCRIBE, params, within).await.map(Some),
+            Era::Legacy => {
+                let answer = link.ask(method::RESOURCES_SUBSCRIBE, params, within).await?;
+                Ok((Some(answer), None))
+            }
             Era::Modern => {
-                self.listen_for_resource(instance, link, uri, within).await?;
-                Ok(None)
+                let mut hearing = self.hear(instance, link, Subject::Resource(uri.to_owned()));
+                if let Some(hearing) = &mut hearing {
+                    hearing.agreed(within).await?;
+                }
+                Ok((None, hearing))
             }
         }
     }
@@ -60,24 +68,33 @@ impl Gateway {
                     continue;
                 }
                 let params = json!({ "uri": uri }).to_string();
-                match gateway.subscribe_at(&instance, &link, &uri, &params, within).await {
+                let _until_all_have_theirs =
+                    match gateway.subscribe_at(&instance, &link, &uri, &params, within).await {
                     // Who looks sees what is left of it.
-                    Ok(Some(answer)) if answer.is_error() => {
+                    Ok((Some(answer), _)) if answer.is_error() => {
                         tracing::warn!(server = &**server, "not subscribed again: refused");
+                        None
                     }
-                    Ok(_) => {}
+                    Ok((_, hearing)) => hearing,
                     Err(error @ AskError::Answered(_)) => {
                         tracing::warn!(server = &**server, "not subscribed again: {error}");
+                        None
                     }
                     Err(error) => {
                         tracing::warn!(server = &**server, "not subscribed again: {error}");
                         return;
                     }
-                }
+                };
                 let notice =
                     json!({"jsonrpc": "2.0", "method": method::RESOURCE_UPDATED, "params": {"uri": uri}});
                 for session in sessions.iter().filter(|session| wanted(session)) {
-                    session.subscriptions.renew(server, &uri, instance.hold());
+                    let held = instance.hold().map(|lease| {
+                        let modern = link.era() == Era::Modern;
+                        let subject = || Subject::Resource(uri.clone());
+                        let hearing = modern.then(|| gateway.hear(&instance, &link, subject()));
+                        Subscribed::new(lease, hearing.flatten())
+                    });
+                    session.subscriptions.renew(server, &uri, held);
                     session.tell(notice.to_string().into());
                 }
             }
@@ -94,7 +111,7 @@ impl Gateway {
             let others = others.iter().any(|other| other.subscriptions.has(name, uri));
             if let (false, Some(link)) = (others, instance.link()) {
                 if link.era() == Era::Modern {
-                    self.listen_no_more(&instance, uri);
+                    // It ends with the last who wants to hear of it.
                     continue;
                 }
                 let params = json!({ "uri": uri }).to_string();
@@ -125,8 +142,8 @@ impl Gateway {
         let lease = self.supervisor.acquire(permit, holder, speak, deadline).await?;
         session.uses(&server);
         let (instance, link) = (lease.instance(), Arc::clone(lease.link()));
-        let answer = self.subscribe_at(instance, &link, uri, params, timeouts.call).await;
-        let answer = answer.map_err(|error| backend(&server, &error))?;
+        let done = self.subscribe_at(instance, &link, uri, params, timeouts.call).await;
+        let (answer, hearing) = done.map_err(|error| backend(&server, &error))?;
         if answer.as_ref().is_some_and(Message::is_error) {
             return Ok(answer);
         }
@@ -135,7 +152,7 @@ impl Gateway {
             self.unsubscribe_lost(session, &[(server, uri.to_owned())]);
             return Err(failure);
         }
-        session.subscriptions.add(&server, uri, Some(lease.only_hold()));
+        session.subscriptions.add(&server, uri, Some(Subscribed::new(lease, hearing)));
         if !link.is_open() {
             session.subscriptions.lost(&server);
         }
@@ -150,7 +167,10 @@ pub(super) async fn subscribe(request: &Request<'_>) -> Result<Answer, Failure> 
     let gateway = request.session.gateway();
     let answer = gateway.subscribed(request.session, permit, &uri, &params).await?;
     Ok(match answer {
-        Some(answer) => Answer::Message(answer.edit().id(request.id()).finish()),
+        Some(answer) => {
+            let bytes = answer.edit().id(request.id()).finish();
+            Answer::Message(Outgoing::answer(bytes, answer.is_error()))
+        }
         None => Answer::Result("{}".into()),
     })
 }

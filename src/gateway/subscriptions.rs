@@ -8,7 +8,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use super::error::Failure;
+use super::{era::Hearing, error::Failure};
 use crate::backend::Lease;
 
 /// Subscriptions of one session.
@@ -16,9 +16,22 @@ const MOST: usize = 1000;
 /// What the URI of one may have.
 const URI_BYTES: usize = 8 << 10;
 
-/// By backend and URI. Without a lease: the instance has ended, and the next one has not heard
-/// of it yet.
-type Held = HashMap<(Arc<str>, String), Option<Lease>>;
+/// By backend and URI. Without one: the instance has ended, and the next one has not heard of it
+/// yet.
+type Held = HashMap<(Arc<str>, String), Option<Subscribed>>;
+
+/// What keeps a subscription up at its instance.
+pub(super) struct Subscribed {
+    _lease: Lease,
+    /// At a modern backend.
+    _hearing: Option<Hearing>,
+}
+
+impl Subscribed {
+    pub(super) fn new(lease: Lease, hearing: Option<Hearing>) -> Self {
+        Subscribed { _lease: lease.only_hold(), _hearing: hearing }
+    }
+}
 
 #[derive(Default)]
 pub(super) struct Subscriptions(Mutex<State>);
@@ -38,7 +51,7 @@ impl Subscriptions {
     /// Whether one more is taken.
     pub(super) fn may_add(&self, server: &Arc<str>, uri: &str) -> Result<(), Failure> {
         if uri.len() > URI_BYTES {
-            let text = format!("resources/subscribe: `uri` has over {URI_BYTES} bytes");
+            let text = format!("a subscription's `uri` has over {URI_BYTES} bytes");
             return Err(Failure::InvalidParams(text));
         }
         let state = self.state();
@@ -47,29 +60,29 @@ impl Subscriptions {
         }
         let again = state.held.contains_key(&(Arc::clone(server), uri.to_owned()));
         if state.held.len() >= MOST && !again {
-            let text = format!("resources/subscribe: this session has {MOST} subscriptions");
+            let text = format!("this session has {MOST} subscriptions");
             return Err(Failure::InvalidParams(text));
         }
         Ok(())
     }
 
-    pub(super) fn add(&self, server: &Arc<str>, uri: &str, lease: Option<Lease>) {
-        let replaced = self.state().held.insert((Arc::clone(server), uri.to_owned()), lease);
+    pub(super) fn add(&self, server: &Arc<str>, uri: &str, held: Option<Subscribed>) {
+        let replaced = self.state().held.insert((Arc::clone(server), uri.to_owned()), held);
         drop(replaced);
     }
 
-    /// Gives one that has lost its instance the lease on the next.
-    pub(super) fn renew(&self, server: &Arc<str>, uri: &str, lease: Option<Lease>) {
+    /// Gives one that has lost its instance what keeps it up at the next.
+    pub(super) fn renew(&self, server: &Arc<str>, uri: &str, held: Option<Subscribed>) {
         let mut state = self.state();
         let unused = match state.held.get_mut(&(Arc::clone(server), uri.to_owned())) {
-            Some(held @ None) => std::mem::replace(held, lease),
-            _ => lease,
+            Some(kept @ None) => std::mem::replace(kept, held),
+            _ => held,
         };
         drop(state);
         drop(unused);
     }
 
-    pub(super) fn remove(&self, server: &Arc<str>, uri: &str) -> Option<Option<Lease>> {
+    pub(super) fn remove(&self, server: &Arc<str>, uri: &str) -> Option<Option<Subscribed>> {
         self.state().held.remove(&(Arc::clone(server), uri.to_owned()))
     }
 
@@ -95,7 +108,7 @@ impl Subscriptions {
 
     /// The backend's instance has ended; a lease on it means nothing now.
     pub(super) fn lost(&self, server: &Arc<str>) {
-        let lost: Vec<Lease> = {
+        let lost: Vec<Subscribed> = {
             let mut state = self.state();
             let at = state.held.iter_mut().filter(|((name, _), _)| name == server);
             at.filter_map(|(_, lease)| lease.take()).collect()

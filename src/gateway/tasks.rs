@@ -21,16 +21,17 @@ use tokio::sync::oneshot;
 use super::{
     Gateway, Layer, Session, call,
     catalog::Route,
-    era,
+    era::{self, Hearing, Subject},
     error::Failure,
     notices,
     router::{Answer, Request, only_backend},
+    session::STATELESS,
 };
 use crate::{
     backend::{Instance, InstanceKey, Lease, Link},
     config::{Server, Share},
     policy::{Permit, Target},
-    protocol::{Era, Message, array_member, method, string_member},
+    protocol::{Era, Message, array_member, method, stream::Outgoing, string_member},
 };
 
 /// Tasks that are remembered for all clients.
@@ -300,26 +301,35 @@ impl Gateway {
     pub(super) fn task_changed(&self, from: &Instance, message: &Message) {
         let Some(id) = message.task_id() else { return };
         let bytes = message.edit().finish();
+        let server = from.server();
         for session in self.users_of(from) {
-            session.tell(bytes.clone());
+            // Another's task may have the same id.
+            let key = (from.key().clone(), id.clone().into_owned());
+            let all = self.tasks.all();
+            let known = all.get(&key);
+            let seen = known.and_then(|task| self.task_permit(&session, server, task)).is_some();
+            drop(all);
+            if seen {
+                session.tell(bytes.clone());
+            }
         }
         if terminal(&message.params::<Status>().unwrap_or_default().status) {
             self.tasks.ended(from.key(), &id);
         }
     }
 
-    /// Listens to a task for a session that may see it. False if there is nothing to hear.
-    pub(super) async fn hear_task(&self, session: &Session, id: &str) -> bool {
+    /// Listens to a task for a session that may see it. `None` if there is nothing to hear.
+    pub(super) async fn hear_task(&self, session: &Session, id: &str) -> Option<Hearing> {
         let seen = self.tasks_seen(session, id);
-        let [permit] = seen.as_slice() else { return false };
+        let [permit] = seen.as_slice() else { return None };
         let server = permit.server();
         let running = self.supervisor.running(server, session.holder(), session.speak());
         let link = running.as_ref().and_then(|instance| instance.link());
-        let (Some(instance), Some(link)) = (running, link) else { return false };
+        let (instance, link) = (running?, link.filter(|link| link.era() == Era::Modern)?);
         session.uses(server);
-        let within = instance.server().timeouts.call;
-        link.era() == Era::Modern
-            && self.listen_for_task(&instance, &link, id, within).await.is_ok()
+        let mut hearing = self.hear(&instance, &link, Subject::Task(id.to_owned()))?;
+        hearing.agreed(instance.server().timeouts.call).await.ok()?;
+        Some(hearing)
     }
 
     /// The tasks of this id that a session may see: by instance, with the permit for each.
@@ -347,10 +357,11 @@ impl Gateway {
     /// Whether this backend's tasks, remembered or not, can be nobody else's.
     fn tasks_are_own(&self, session: &Session, server: &Server) -> bool {
         match server.share {
-            Share::Session => true,
+            // Over stateless HTTP it is all of a principal's, whatever its role.
+            Share::Session if !session.holder().session.starts_with(STATELESS) => true,
             Share::All => false,
             // Other sessions' too, but nothing is hidden from this one.
-            Share::User | Share::Project => !session.principal().is_restricted(),
+            Share::User | Share::Project | Share::Session => !session.principal().is_restricted(),
         }
     }
 }
@@ -454,7 +465,8 @@ pub(super) async fn list(request: &Request<'_>) -> Result<Answer, Failure> {
             let kept: Vec<String> = all.iter().filter(own).map(|raw| (*raw).to_owned()).collect();
             let next = string_member(result, "nextCursor");
             if alone && next.is_none() && found.is_empty() && kept.len() == all.len() {
-                return Ok(Answer::Message(answer.edit().id(request.id()).finish()));
+                let bytes = answer.edit().id(request.id()).finish();
+                return Ok(Answer::Message(Outgoing::answer(bytes, false)));
             }
             found.extend(kept);
             match next {
@@ -467,30 +479,5 @@ pub(super) async fn list(request: &Request<'_>) -> Result<Answer, Failure> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::backend::Scope;
-
-    #[test]
-    fn early_statuses_are_bounded_by_number_and_by_bytes() {
-        let tasks = Tasks::default();
-        let (server, scope) = ("s".into(), Scope::All);
-        let instance = InstanceKey { server, scope, speak: crate::backend::Speak::Best };
-        let keep = |id: usize, bytes: usize| {
-            let (instance, id) = (instance.clone(), id.to_string());
-            let bytes = Some(Bytes::from(vec![b'x'; bytes]));
-            tasks.keep(Early { instance, id, bytes, terminal: false });
-        };
-        for id in 0..2 * EARLY {
-            keep(id, 1);
-        }
-        assert_eq!(tasks.early().len(), EARLY);
-        for id in 0..3 {
-            keep(1000 + id, EARLY_BYTES / 3);
-        }
-        assert_eq!(tasks.early().len(), 2, "two and their ids fit");
-        assert_eq!(tasks.take_early(&instance, "1002").len(), 1);
-        keep(2000, EARLY_BYTES);
-        assert!(tasks.early().is_empty(), "one alone may be too long as well");
-    }
-}
+#[path = "tasks_tests.rs"]
+mod tests;

@@ -7,6 +7,7 @@
 
 mod envelope;
 mod error;
+mod field;
 mod member;
 mod message;
 pub mod method;
@@ -14,6 +15,7 @@ pub mod stream;
 mod version;
 
 pub use error::{ErrorCode, error_response, error_response_with, result_response};
+pub use field::decode_field;
 pub use member::{array_member, edited, member, members, string_member, with_member};
 pub use message::{Invalid, Kind, Message, Span, blank_newlines};
 pub use version::{Era, MODERN, Version};

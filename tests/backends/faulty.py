@@ -879,6 +879,36 @@ class Subscriptions:
         return text("torn down: " + how)
 
 
+@mode("mirrored")
+def mirrored(server):
+    """The tool place has arguments that HTTP clients repeat in header fields, and returns all."""
+    where = {"type": "string", "x-mcp-header": "Region"}
+    server.add("place", "Returns its arguments", lambda call: as_json(call.params.get("arguments")),
+               region=where, count={"type": "integer", "x-mcp-header": "Count"},
+               sure={"type": "boolean", "x-mcp-header": "Sure"},
+               deep=schema(zone={"type": "string", "x-mcp-header": "Zone"}), other={})
+
+
+@mode("apps")
+def apps(server):
+    """The tool show has a view, ui://faulty/view; said returns the capabilities that the client
+    declared."""
+    kind = "text/html;profile=mcp-app"
+    ui = "io.modelcontextprotocol/ui"
+    server.capabilities.update({"resources": {}, "extensions": {ui: {"mimeTypes": [kind]}}})
+    described = server.add("show", "Shows a view", lambda call: {
+        **text("shown"), "_meta": {"ui": {"resourceUri": "ui://faulty/view", "big": 9007199254740993}}})
+    described["_meta"] = {"ui": {"resourceUri": "ui://faulty/view", "visibility": ["model", "app"]}}
+    def said(call):
+        return as_json(call.meta("clientCapabilities") or (server.client or {}).get("capabilities"))
+    server.add("said", "Returns the client's capabilities", said)
+    server.methods["resources/list"] = lambda call: {"resources": [
+        {"uri": "ui://faulty/view", "name": "view", "mimeType": kind}]}
+    server.methods["resources/templates/list"] = lambda call: {"resourceTemplates": []}
+    server.methods["resources/read"] = lambda call: {"contents": [
+        {"uri": call.params["uri"], "mimeType": kind, "text": "<html>", "_meta": {"ui": {"csp": {}}}}]}
+
+
 # Asking the client in the middle of a call
 
 
@@ -914,6 +944,36 @@ def elicit(server):
     server.add("ask_url", "Sends the user to a page", ask_url)
 
 
+@mode("impatient")
+def impatient(server):
+    """The tool brief asks, and after ms (50) makes progress, takes its question back and answers
+    without it; late asks a second thing ms after the first, and returns both replies."""
+    def question(message):
+        return {"message": message, "requestedSchema": schema(name={"type": "string"})}
+    def brief(call):
+        server.send(id="brief-%s" % call.key, method="elicitation/create", params=question("Quick?"))
+        if not call.sleep(call.argument("ms", 50) / 1000):
+            raise NoReply
+        call.progress(1, 1)
+        server.notify("notifications/cancelled", {"requestId": "brief-%s" % call.key})
+        return text("went on without you")
+    def late(call):
+        replies = {}
+        def ask(message):
+            replies[message] = json.loads(call.ask("elicitation/create", question(message)))
+        threads = [threading.Thread(target=ask, args=(one,), daemon=True) for one in ["one", "two"]]
+        threads[0].start()
+        call.sleep(call.argument("ms", 50) / 1000)
+        threads[1].start()
+        for thread in threads:
+            thread.join()
+        if len(replies) < 2:
+            raise NoReply
+        return as_json(replies)
+    server.add("brief", "Asks and does not wait", brief, ms={"type": "integer"})
+    server.add("late", "Asks two things, one after the other", late, ms={"type": "integer"})
+
+
 @mode("cancel-nothing")
 def cancel_nothing(server):
     """The tool cancel_nothing sends notifications/cancelled without a requestId."""
@@ -945,7 +1005,8 @@ def resources(server):
         body = "touched %d times" % contents.get(uri, 0)
         return {"contents": [{"uri": uri, "mimeType": "text/plain", "text": body}]}
     def subscribe(call):
-        subscribed.append(call.params["uri"])
+        if call.params["uri"] not in subscribed:
+            subscribed.append(call.params["uri"])
         return {}
     def unsubscribe(call):
         if call.params["uri"] in subscribed:

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The official conformance suite in all four pairs: its requirements of the legacy and of the modern
 # era, each against a server of either era through the gateway, on the server's own endpoint with a
-# child for each session, with a shared one, and on the aggregate. What is compared with is the
+# child for each session, with a shared one, and on the aggregate with one for each session. What is compared with is the
 # reference backend's own HTTP, in the era of the requirements. compare.py says what is asked.
 #
 #   tests/conformance/run.sh             the four pairs
@@ -60,7 +60,7 @@ for era in "${eras[@]}"; do
     child="command: \"$reference\", args: [stdio, --era, $era]"
     printf 'servers:\n  own: {%s, share: session}\n  shared: {%s}\n' "$child" "$child" \
         >"$work/two-$era.yaml"
-    printf 'servers:\n  only: {%s, prefix: ""}\n' "$child" >"$work/one-$era.yaml"
+    printf 'servers:\n  only: {%s, share: session, prefix: ""}\n' "$child" >"$work/one-$era.yaml"
     gateway "two-$era"
     two=$reply
     gateway "one-$era"

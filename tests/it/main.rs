@@ -9,6 +9,7 @@ mod boxes;
 mod byte_exact;
 mod cli;
 mod doors;
+mod eras;
 mod faults;
 mod frontend;
 mod harness;

@@ -6,7 +6,6 @@
 
 use std::sync::Arc;
 
-use base64::{Engine, engine::general_purpose::STANDARD};
 use hyper::{HeaderMap, StatusCode};
 
 use super::{
@@ -21,7 +20,7 @@ use crate::{
     gateway::Leave,
     policy::Principal,
     protocol::{
-        ErrorCode, Kind, Message, Version, method,
+        ErrorCode, Kind, Message, Version, decode_field, method,
         stream::{Bounds, Outgoing, Receiver, stream},
     },
 };
@@ -30,12 +29,20 @@ use crate::{
 /// header that no session can have. A session that it names is none of its business.
 pub(super) fn is_modern(headers: &HeaderMap, message: &Message) -> bool {
     let named = head::text(headers, head::PROTOCOL_VERSION);
+    // Which revision a session is to have `initialize` says, not its header.
     let newer = named.is_some_and(|named| Version::parse(named).is_none())
-        && !headers.contains_key(head::SESSION_ID);
+        && !headers.contains_key(head::SESSION_ID)
+        && message.method() != method::INITIALIZE;
     let stateless = named == Some(crate::protocol::MODERN);
-    let said = message.version().is_some() || message.client_capabilities().is_some();
+    stateless || newer || says_so(message)
+}
+
+/// What the message itself says.
+pub(super) fn says_so(message: &Message) -> bool {
     let new = matches!(message.method().as_ref(), method::DISCOVER | method::LISTEN);
-    stateless || newer || said || new && message.kind() == Kind::Request
+    message.version().is_some()
+        || message.client_capabilities().is_some()
+        || (new && message.kind() == Kind::Request)
 }
 
 pub(super) async fn answer(
@@ -60,14 +67,6 @@ pub(super) async fn answer(
         let status = StatusCode::BAD_REQUEST;
         return answer::refuse(status, message.id(), ErrorCode::HeaderMismatch, &why);
     }
-    let fields = match fields(headers) {
-        Ok(fields) => fields,
-        Err(why) => {
-            let why = format!("Header mismatch: {why}");
-            let status = StatusCode::BAD_REQUEST;
-            return answer::refuse(status, message.id(), ErrorCode::HeaderMismatch, &why);
-        }
-    };
     let shared = &connection.shared;
     if shared.drain.is_cancelled() {
         return route::draining();
@@ -75,7 +74,7 @@ pub(super) async fn answer(
     let id = message.id().map(str::to_owned);
     let hello = route::hello(principal, server, connection.transport);
     let (reply, source) = stream(Bounds::REQUEST);
-    let (leave, work) = match shared.gateway.single(hello, message, fields, &reply) {
+    let (leave, work) = match shared.gateway.single(hello, message, fields(headers), &reply) {
         Ok(taken) => taken,
         Err(error) => return route::not_opened(&error, id.as_deref()),
     };
@@ -167,7 +166,8 @@ fn check(headers: &HeaderMap, message: &Message) -> Result<(), String> {
         }
         _ => return Ok(()),
     };
-    let name = only(headers, head::NAME.as_str())?.map(decode).transpose()?;
+    let name = only(headers, head::NAME.as_str())?.map(decode_field).transpose();
+    let name = name.map_err(|why| format!("Mcp-Name {why}"))?;
     match (what, name) {
         (Some(what), Some(name)) if what != name => {
             Err(format!("Mcp-Name is {name}, and the body names something else"))
@@ -189,24 +189,15 @@ fn only<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, Strin
     Ok(Some(text))
 }
 
-/// The fields that repeat arguments, by the part of their name that the tool has chosen.
-fn fields(headers: &HeaderMap) -> Result<Vec<(String, String)>, String> {
-    let mut fields = Vec::new();
-    for (name, value) in headers {
-        let Some(own) = name.as_str().strip_prefix(head::PARAM) else { continue };
-        let text = value.to_str().map_err(|_| format!("{name} has invalid characters"))?;
-        fields.push((own.to_owned(), decode(text)?));
-    }
-    Ok(fields)
-}
-
-/// A value as it was meant: `=?base64?...?=` holds what a header field cannot.
-fn decode(value: &str) -> Result<String, String> {
-    let wrapped = value.strip_prefix("=?base64?").and_then(|rest| rest.strip_suffix("?="));
-    let Some(wrapped) = wrapped else { return Ok(value.to_owned()) };
-    let wrong = || format!("{value} is no base64 of a text");
-    let bytes = STANDARD.decode(wrapped).map_err(|_| wrong())?;
-    String::from_utf8(bytes).map_err(|_| wrong())
+/// The fields that repeat arguments, by the part of their name that the tool has chosen. Which of
+/// them mean anything only the tool's definition says; what is no text is said to be none.
+fn fields(headers: &HeaderMap) -> Vec<(String, String)> {
+    let own = |name: &hyper::header::HeaderName| {
+        name.as_str().strip_prefix(head::PARAM).map(str::to_owned)
+    };
+    let text =
+        |value: &hyper::header::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+    headers.iter().filter_map(|(name, value)| Some((own(name)?, text(value)))).collect()
 }
 
 #[cfg(test)]
@@ -265,30 +256,14 @@ mod tests {
     }
 
     #[test]
-    fn values_are_decoded_as_the_specification_has_it() {
-        for (value, decoded) in [
-            ("us-west1", "us-west1"),
-            ("=?base64?SGVsbG8sIOS4lueVjA==?=", "Hello, 世界"),
-            ("=?base64?IHBhZGRlZCA=?=", " padded "),
-            ("=?base64?bGluZTEKbGluZTI=?=", "line1\nline2"),
-            ("=?base64?PT9iYXNlNjQ/bGl0ZXJhbD89?=", "=?base64?literal?="),
-            ("=?BASE64?eA==?=", "=?BASE64?eA==?="),
-            ("", ""),
-        ] {
-            assert_eq!(decode(value).unwrap(), decoded, "{value}");
-        }
-        assert!(decode("=?base64?SGVsbG8?=").is_err(), "padding is not left out");
-        let found = fields(&headers(&[("Mcp-Param-Region", "eu"), ("x", "y")])).unwrap();
-        assert_eq!(found, [("region".to_owned(), "eu".to_owned())]);
-    }
-
-    #[test]
     fn which_messages_are_of_the_modern_era() {
         let old =
             Message::parse(r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#.into()).unwrap();
         let discover =
             Message::parse(r#"{"jsonrpc":"2.0","id":1,"method":"server/discover"}"#.into())
                 .unwrap();
+        let initialize =
+            Message::parse(r#"{"jsonrpc":"2.0","id":1,"method":"initialize"}"#.into()).unwrap();
         let new = call("tools/list", "");
         for (fields, message, modern) in [
             (vec![], &old, false),
@@ -297,6 +272,8 @@ mod tests {
             (vec![("mcp-protocol-version", "2099-01-01")], &old, true),
             (vec![("mcp-protocol-version", "2099-01-01"), ("mcp-session-id", "a")], &old, false),
             (vec![("mcp-protocol-version", "2026-07-28"), ("mcp-session-id", "a")], &old, true),
+            (vec![("mcp-protocol-version", "2099-01-01")], &initialize, false),
+            (vec![("mcp-protocol-version", "2026-07-28")], &initialize, true),
             (vec![], &discover, true),
             (vec![], &new, true),
             (vec![("mcp-session-id", "a")], &new, true),

@@ -1,7 +1,7 @@
 //! `POST`: a message comes in, and what belongs to it goes out.
 //!
-//! An answer that comes at once is plain JSON. Else it becomes an event stream, which the client
-//! can leave and take up again: a client that disconnects has not cancelled anything.
+//! In the legacy era an answer that comes at once is plain JSON. Else it becomes an event stream,
+//! which the client can leave and take up again: one that disconnects has not cancelled anything.
 
 use std::sync::Arc;
 
@@ -29,7 +29,7 @@ use crate::{
     gateway::Session,
     policy::Principal,
     protocol::{
-        Kind, Message, method,
+        ErrorCode, Kind, Message, error_response, method,
         stream::{Bounds, Outgoing, Receiver, Sender, stream},
     },
 };
@@ -164,6 +164,13 @@ async fn several(
         let _ = reply.send(Outgoing::answer(bytes, true));
     }
     for message in batch.messages {
+        if message.kind() == Kind::Request && modern::says_so(&message) {
+            // It has no header of its own that could be held against it.
+            let why = "a request of this revision must come alone";
+            let bytes = error_response(message.id(), ErrorCode::InvalidRequest, why);
+            let _ = reply.send(Outgoing::answer(bytes, true));
+            continue;
+        }
         let reply = match message.kind() {
             Kind::Request => reply.clone(),
             Kind::Notification | Kind::Response => stream(Bounds::REQUEST).0,

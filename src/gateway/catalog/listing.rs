@@ -4,7 +4,7 @@ use std::{collections::HashSet, sync::Arc, time::Duration};
 
 use crate::{
     backend::{AskError, Info, Link},
-    protocol::{Era, Version, array_member, method, string_member},
+    protocol::{Era, array_member, method, string_member},
 };
 
 /// Pages that are followed; a cursor that never ends is cut there.
@@ -135,13 +135,6 @@ impl Listing {
 
     pub(crate) fn has(&self, capability: &str) -> bool {
         self.capabilities.get(capability).is_some()
-    }
-
-    /// Whether the backend speaks both eras, as far as it says so.
-    pub(crate) fn is_dual(&self) -> bool {
-        let versions = array_member(&self.info, "supportedVersions").unwrap_or_default();
-        let known = |raw: &str| Version::parse(raw.trim_matches('"')).is_some();
-        self.era == Some(Era::Modern) && versions.into_iter().any(known)
     }
 }
 

@@ -3,6 +3,8 @@
 
 use serde_json::Value;
 
+use crate::protocol::{decode_field, members};
+
 /// An argument that the header field `Mcp-Param-NAME` repeats.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Mirrored {
@@ -43,28 +45,59 @@ fn walk(schema: &Value, path: &mut Vec<String>, found: &mut Vec<Mirrored>) {
 }
 
 impl Mirrored {
-    /// The text that the header field must have; `None` where there must be no field.
-    pub(crate) fn expected<'a>(&self, arguments: &'a Value) -> Option<&'a Value> {
-        let mut at = arguments;
-        for key in &self.path {
-            at = at.get(key)?;
+    /// Compares the argument in `params` (JSON text) with the fields, by the part of their names
+    /// that tools choose, as they came.
+    pub(crate) fn check(&self, params: &str, fields: &[(String, String)]) -> Result<(), String> {
+        let mut said = fields.iter().filter(|(field, _)| field.eq_ignore_ascii_case(&self.name));
+        let field = said.next().map(|(_, value)| value.as_str());
+        if said.next().is_some() {
+            return Err("comes more than once".to_owned());
         }
-        matches!(at, Value::String(_) | Value::Bool(_) | Value::Number(_)).then_some(at)
+        let argument = self.argument(params)?;
+        match (argument, field) {
+            (None, None) => Ok(()),
+            (None, Some(_)) => Err("there is no such argument".to_owned()),
+            (Some(_), None) => Err("is missing".to_owned()),
+            (Some(argument), Some(field)) => {
+                let field = decode_field(field)?;
+                let agrees = agrees(&field, &argument);
+                agrees.then_some(()).ok_or_else(|| "is not what the argument says".to_owned())
+            }
+        }
     }
 
-    /// Whether a decoded field says what the argument says. Numbers are compared as numbers.
-    pub(crate) fn agrees(field: &str, argument: &Value) -> bool {
-        match argument {
-            Value::String(text) => text == field,
-            Value::Bool(truth) => field == if *truth { "true" } else { "false" },
-            Value::Number(number) => {
-                field == number.to_string()
-                    || field
-                        .parse::<f64>()
-                        .is_ok_and(|field| field.is_finite() && number.as_f64() == Some(field))
+    /// The argument; `None` where there must be no field. A key that comes twice might be read
+    /// as either.
+    fn argument(&self, params: &str) -> Result<Option<Value>, String> {
+        let mut at = params;
+        for key in std::iter::once("arguments").chain(self.path.iter().map(String::as_str)) {
+            let all = members(at).unwrap_or_default();
+            let mut found = all.iter().filter(|(known, _)| known == key).map(|(_, value)| *value);
+            let Some(value) = found.next() else { return Ok(None) };
+            if found.next().is_some() {
+                return Err(format!("the argument \"{key}\" comes more than once"));
             }
-            _ => false,
+            at = value;
         }
+        let value = serde_json::from_str(at).ok();
+        Ok(value
+            .filter(|value| matches!(value, Value::String(_) | Value::Bool(_) | Value::Number(_))))
+    }
+}
+
+/// Whether a decoded field says what the argument says. Numbers are compared as numbers.
+fn agrees(field: &str, argument: &Value) -> bool {
+    match argument {
+        Value::String(text) => text == field,
+        Value::Bool(truth) => field == if *truth { "true" } else { "false" },
+        Value::Number(number) => match (number.as_i64(), field.parse::<i64>()) {
+            (Some(number), Ok(field)) => number == field,
+            _ => {
+                let field = field.parse::<f64>().ok().filter(|field| field.is_finite());
+                field.is_some() && number.as_f64() == field
+            }
+        },
+        _ => false,
     }
 }
 
@@ -84,11 +117,31 @@ mod tests {
         let found = read(&tool.to_string());
         let names: Vec<&str> = found.iter().map(|one| one.name.as_str()).collect();
         assert_eq!(names, ["Region", "N"]);
-        let arguments = json!({"region": "eu", "deep": {"n": 42}});
-        assert_eq!(found[0].expected(&arguments), Some(&json!("eu")));
-        assert_eq!(found[1].expected(&arguments), Some(&json!(42)));
-        assert_eq!(found[1].expected(&json!({"deep": 1})), None);
-        assert_eq!(found[0].expected(&json!({"region": null})), None);
+        let params = |arguments: &str| format!(r#"{{"name":"t","arguments":{arguments}}}"#);
+        let field = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let (region, number) = (&found[0], &found[1]);
+        let both = params(r#"{"region":"eu","deep":{"n":42}}"#);
+        assert!(
+            region.check(&both, &[field("region", "eu"), field("other", "=?base64?!?=")]).is_ok()
+        );
+        assert!(region.check(&both, &[field("REGION", "=?base64?ZXU=?=")]).is_ok());
+        assert!(number.check(&both, &[field("n", "42")]).is_ok());
+        assert!(number.check(&both, &[]).is_err(), "missing");
+        assert!(region.check(&both, &[field("region", "us")]).is_err());
+        assert!(region.check(&both, &[field("region", "eu"), field("Region", "eu")]).is_err());
+        assert!(region.check(&both, &[field("region", "=?base64?!?=")]).is_err());
+        assert!(
+            region
+                .check(&params(r#"{"region":"us","region":"eu"}"#), &[field("region", "eu")])
+                .is_err()
+        );
+        let twice = r#"{"arguments":{"region":"us"},"arguments":{"region":"eu"}}"#;
+        assert!(region.check(twice, &[field("region", "eu")]).is_err());
+        for nothing in ["{}", r#"{"region":null}"#, "null", r#"{"region":[1]}"#] {
+            assert!(region.check(&params(nothing), &[]).is_ok(), "{nothing}");
+            assert!(region.check(&params(nothing), &[field("region", "eu")]).is_err(), "{nothing}");
+        }
+        assert!(region.check("{}", &[]).is_ok());
         assert!(read(r#"{"name":"x-mcp-header"}"#).is_empty());
     }
 
@@ -101,12 +154,13 @@ mod tests {
             ("42.0", json!(42), true),
             ("43", json!(42), false),
             ("9007199254740991", json!(9_007_199_254_740_991_i64), true),
+            ("9007199254740993", json!(9_007_199_254_740_992_i64), false),
             ("true", json!(true), true),
             ("True", json!(true), false),
             ("", json!(""), true),
             ("null", json!(null), false),
         ] {
-            assert_eq!(Mirrored::agrees(field, &argument), agrees, "{field} {argument}");
+            assert_eq!(super::agrees(field, &argument), agrees, "{field} {argument}");
         }
     }
 }

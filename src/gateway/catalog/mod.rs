@@ -20,7 +20,6 @@ use std::{
 
 pub(super) use disk::Disk;
 pub(super) use listing::{Kind, Listing, fetch};
-pub(super) use mirrored::Mirrored;
 use tokio::sync::Notify;
 pub(super) use view::{Located, Route, Source, View, aggregate, transparent};
 

@@ -1,11 +1,12 @@
 //! `subscriptions/listen` of clients: one request that goes on and tells what changes
 //! (2026-07-28, basic/patterns/subscriptions).
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use tokio::task::JoinHandle;
 
 use crate::{
     gateway::{
@@ -14,10 +15,18 @@ use crate::{
         error::Failure,
         router::{Answer, Request},
     },
-    protocol::{Message, edited, member, method},
+    protocol::{Message, method},
 };
 
-const SUBSCRIPTION: &str = "io.modelcontextprotocol/subscriptionId";
+use super::{
+    Hearing,
+    translate::{SUBSCRIPTION, with_subscription},
+};
+
+/// Resources of one request, and tasks.
+const MOST: usize = 1000;
+/// How long backends may take to agree; what they have not agreed to by then is left out.
+const AGREEING: Duration = Duration::from_secs(5);
 
 /// What a client wants to hear of.
 #[derive(Deserialize, Default)]
@@ -52,10 +61,7 @@ impl Filter {
             }
             method => self.lists.contains(&method),
         };
-        let marked = message.with_params(|params| {
-            let meta = member(params, "_meta").map_or("{}", |span| &params[span]);
-            edited(params, &[], &[("_meta", &edited(meta, &[], &[(SUBSCRIPTION, &self.id)]))])
-        });
+        let marked = message.with_params(|params| with_subscription(params, &self.id));
         wanted.then(|| marked.map(Message::into_bytes).ok()).flatten()
     }
 }
@@ -70,6 +76,9 @@ pub(in crate::gateway) async fn listen(request: &Request<'_>) -> Result<Answer, 
     let invalid = |why: &str| Failure::InvalidParams(format!("{}: {why}", method::LISTEN));
     let params: Params = request.message.params().map_err(|error| invalid(&error.to_string()))?;
     let wanted = params.notifications.ok_or_else(|| invalid("`notifications` is missing"))?;
+    if wanted.resource_subscriptions.len().max(wanted.task_ids.len()) > MOST {
+        return Err(invalid(&format!("more than {MOST} resources or tasks")));
+    }
     let mut honoured = Map::new();
     let mut lists = Vec::new();
     for (key, kind, wants) in [
@@ -82,11 +91,12 @@ pub(in crate::gateway) async fn listen(request: &Request<'_>) -> Result<Answer, 
             lists.push(kind.changed());
         }
     }
-    let resources = subscribe(request, wanted.resource_subscriptions).await?;
+    let resources = subscribe(request, wanted.resource_subscriptions).await;
     if !resources.is_empty() {
         honoured.insert("resourceSubscriptions".to_owned(), resources.into());
     }
-    let tasks = hear_tasks(session, wanted.task_ids).await;
+    // Held as long as the request goes on.
+    let (tasks, _hearings) = hear_tasks(session, wanted.task_ids).await;
     if !tasks.is_empty() {
         honoured.insert("taskIds".to_owned(), tasks.clone().into());
     }
@@ -105,6 +115,7 @@ pub(in crate::gateway) async fn listen(request: &Request<'_>) -> Result<Answer, 
         let filter = Filter { id: request.id().to_owned(), lists, tasks };
         session.listens(filter, request.reply.clone());
         tokio::select! {
+            biased;
             () = gateway.ending.cancelled() => {
                 // A server that ends a subscription says so (cancellation, "Behavior
                 // Requirements"), and answers (subscriptions, "Graceful Closure").
@@ -115,39 +126,65 @@ pub(in crate::gateway) async fn listen(request: &Request<'_>) -> Result<Answer, 
                 });
                 let _ = request.reply.notify(cancelled.to_string().into());
             }
+            () = session.hung_up.cancelled() => {}
             () = request.reply.closed() => {}
         }
     }
     Ok(Answer::Result(json!({ "_meta": meta }).to_string()))
 }
 
-/// Those of the resources that can be subscribed to.
-async fn subscribe(request: &Request<'_>, uris: Vec<String>) -> Result<Vec<String>, Failure> {
-    let (session, mut done) = (request.session, Vec::new());
+/// Those of the resources that can be subscribed to, all at once: one backend that takes its time
+/// must not keep the rest from being told.
+async fn subscribe(request: &Request<'_>, uris: Vec<String>) -> Vec<String> {
+    let session = request.session;
+    let mut asked = Vec::new();
     for uri in uris {
         let Ok(permit) = call::permit_for_resource(request, &uri).await else { continue };
-        let params = json!({ "uri": uri }).to_string();
-        match session.gateway().subscribed(session, permit, &uri, &params).await {
-            Ok(Some(answer)) if answer.is_error() => {}
-            Ok(_) => done.push(uri),
-            Err(failure @ (Failure::InvalidParams(_) | Failure::ShuttingDown)) => {
-                return Err(failure);
+        let (session, named) = (Arc::clone(session), uri.clone());
+        let work = async move {
+            let params = json!({ "uri": named }).to_string();
+            let gateway = Arc::clone(session.gateway());
+            match gateway.subscribed(&session, permit, &named, &params).await {
+                Ok(answer) => !answer.is_some_and(|answer| answer.is_error()),
+                Err(failure) => {
+                    tracing::debug!("not subscribed: {failure}");
+                    false
+                }
             }
-            Err(failure) => tracing::debug!("not subscribed: {failure}"),
+        };
+        asked.push((uri, Task(request.session.gateway().tracker.spawn(work))));
+    }
+    let until = tokio::time::Instant::now() + AGREEING;
+    let mut done = Vec::new();
+    for (uri, mut task) in asked {
+        if let Ok(Ok(true)) = tokio::time::timeout_at(until, &mut task.0).await {
+            done.push(uri);
         }
     }
-    Ok(done)
+    done
+}
+
+/// Work that ends with who waits for it.
+struct Task(JoinHandle<bool>);
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 /// Those of the tasks that are this client's and that their backends tell of.
-async fn hear_tasks(session: &Arc<Session>, ids: Vec<String>) -> Vec<String> {
-    let mut heard = Vec::new();
+async fn hear_tasks(session: &Arc<Session>, ids: Vec<String>) -> (Vec<String>, Vec<Hearing>) {
+    let (mut heard, mut hearings) = (Vec::new(), Vec::new());
+    let until = tokio::time::Instant::now() + AGREEING;
     for id in ids {
-        if session.gateway().hear_task(session, &id).await {
+        let hearing = session.gateway().hear_task(session, &id);
+        if let Ok(Some(hearing)) = tokio::time::timeout_at(until, hearing).await {
             heard.push(id);
+            hearings.push(hearing);
         }
     }
-    heard
+    (heard, hearings)
 }
 
 impl Gateway {

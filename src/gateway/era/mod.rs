@@ -30,6 +30,7 @@ pub(super) use said::{Said, is_modern};
 pub use state::Keys;
 pub(super) use state::{Bound, States};
 pub(super) use translate::{
-    TASKS_EXTENSION, complete, legacy_request, legacy_result, modern_request,
+    TASKS_EXTENSION, complete, error_between, legacy_request, legacy_result, modern_capabilities,
+    modern_question, modern_request,
 };
-pub(super) use upstream::Upstream;
+pub(super) use upstream::{Hearing, Subject, Upstream};

@@ -17,14 +17,15 @@ use super::{
     translate::{complete, legacy_request, modern_error, with_error},
 };
 use crate::{
-    backend::{Lease, Link},
+    backend::{Instance, Lease, Link},
     gateway::{
         Session,
         error::Failure,
         exchange::{Ended, Exchange, Order, Step},
-        questions::able,
+        questions::{Input, able},
         router::Request,
     },
+    policy::Permit,
     protocol::{Era, Message, edited, member, members, method, result_response, stream::Outgoing},
 };
 
@@ -49,6 +50,8 @@ struct Parked {
     client: u64,
     /// The request that was answered with the questions, as JSON text of its id.
     request: String,
+    /// What was asked, by the names that the client knows.
+    asked: Vec<(String, u64)>,
     since: Instant,
     until: Instant,
 }
@@ -169,7 +172,7 @@ async fn carry(
             Step::Notice(notice) => drop(reply.send(notice)),
             Step::Answer(answer) => {
                 let ended = call.ended(order.request, &answer);
-                let answer = finish(order, &call.session, call.link(), &answer).unwrap_or(answer);
+                let answer = finish(order, &call, &answer).unwrap_or(answer);
                 let asked = !answer.failed && ended == Ended::Failed;
                 let _ = reply.send(answer);
                 return Ok(if asked { Ended::Asked } else { ended });
@@ -184,13 +187,8 @@ async fn carry(
 }
 
 /// A legacy backend's answer in a modern client's words, under the id of the request at hand.
-fn finish(
-    order: &Order<'_, '_>,
-    session: &Session,
-    link: &Link,
-    answer: &Outgoing,
-) -> Option<Outgoing> {
-    let request = order.request;
+fn finish(order: &Order<'_, '_>, call: &Exchange, answer: &Outgoing) -> Option<Outgoing> {
+    let (request, link) = (order.request, call.link());
     let message = Message::parse(answer.bytes.clone()).ok()?;
     if let Some(result) = message.result() {
         let scope =
@@ -200,9 +198,9 @@ fn finish(
     }
     let (_, error) = message.error()?;
     if message.error_code() == Some(URL_REQUIRED) {
-        return Some(visit(order, link, error));
+        return Some(visit(order, call, error));
     }
-    if let Some(capability) = session.questions.lacking() {
+    if let Some(capability) = call.session.questions.take_lacking() {
         return Some(lacks(order, &capability));
     }
     let bytes = with_error(&message, request.id(), &modern_error(error));
@@ -216,7 +214,7 @@ fn server_info(link: &Link) -> String {
 }
 
 /// The backend wants the user to visit URLs and the request to be made again.
-fn visit(order: &Order<'_, '_>, link: &Link, error: &str) -> Outgoing {
+fn visit(order: &Order<'_, '_>, call: &Exchange, error: &str) -> Outgoing {
     let session = order.request.session;
     let data = member(error, "data").map_or("{}", |span| &error[span]);
     let all = crate::protocol::array_member(data, "elicitations").unwrap_or_default();
@@ -224,14 +222,17 @@ fn visit(order: &Order<'_, '_>, link: &Link, error: &str) -> Outgoing {
     if !able || all.is_empty() {
         return lacks(order, &json!({"elicitation": {"url": {}}}));
     }
-    let inputs: Vec<(u64, String)> = (1..)
+    let inputs: Vec<Input> = (1..)
         .zip(&all)
         .map(|(number, elicitation)| {
             let params = edited(elicitation, &["elicitationId"], &[("mode", "\"url\"")]);
-            (number, format!("{{\"method\":\"{}\",\"params\":{params}}}", method::ELICITATION))
+            let question =
+                format!("{{\"method\":\"{}\",\"params\":{params}}}", method::ELICITATION);
+            Input { number, key: format!("url-{number}"), question }
         })
         .collect();
-    let state = seal(order, States::id(), &Held::Again, PATIENCE);
+    let (instance, link) = (call.lease.instance(), call.link());
+    let state = seal(order, instance, States::id(), &Held::Again, PATIENCE);
     Outgoing::answer(input_required(order, link, &inputs, &state), false)
 }
 
@@ -241,22 +242,29 @@ fn lacks(order: &Order<'_, '_>, capabilities: &Value) -> Outgoing {
     Outgoing::answer(failure.response(Some(order.request.id()), Era::Modern), true)
 }
 
-fn seal(order: &Order<'_, '_>, id: [u8; 16], held: &Held, lives: Duration) -> String {
-    let session = order.request.session;
-    let (principal, method) = (session.principal().key(), order.request.message.method());
+fn seal(
+    order: &Order<'_, '_>,
+    instance: &Instance,
+    id: [u8; 16],
+    held: &Held,
+    lives: Duration,
+) -> String {
+    let method = order.request.message.method();
     let subject = order.subject();
-    let bound = order.bound(&principal, &method, &subject);
-    session.gateway().states.seal(bound, id, held, lives)
+    let bound = order.bound(instance.key(), &method, &subject);
+    order.request.session.gateway().states.seal(&bound, id, held, lives)
 }
 
 fn input_required(
     order: &Order<'_, '_>,
     link: &Link,
-    inputs: &[(u64, String)],
+    inputs: &[Input],
     state: &str,
 ) -> bytes::Bytes {
-    let inputs: Vec<String> =
-        inputs.iter().map(|(number, input)| format!("\"{number}\":{input}")).collect();
+    let inputs: Vec<String> = inputs
+        .iter()
+        .map(|input| format!("{}:{}", Value::from(input.key.as_str()), input.question))
+        .collect();
     let result = format!(
         "{{\"resultType\":\"input_required\",\"inputRequests\":{{{}}},\"requestState\":\"{state}\"}}",
         inputs.join(",")
@@ -272,7 +280,7 @@ fn park(
     order: &Order<'_, '_>,
     mut call: Exchange,
     kept: Option<Kept>,
-    inputs: &[(u64, String)],
+    inputs: &[Input],
 ) -> Result<Ended, Failure> {
     let (request, now) = (order.request, Instant::now());
     let gateway = Arc::clone(call.session.gateway());
@@ -283,12 +291,14 @@ fn park(
     call.park();
     let until = call.last_moment().min(now + PATIENCE);
     let id = States::id();
-    let state = seal(order, id, &Held::Parked, until.saturating_duration_since(now));
+    let state =
+        seal(order, call.lease.instance(), id, &Held::Parked, until.saturating_duration_since(now));
     let answer = input_required(order, call.link(), inputs, &state);
     let parked = Parked {
         principal: request.session.principal().key(),
         client: request.session.client_number(),
         request: request.id().to_owned(),
+        asked: inputs.iter().map(|input| (input.key.clone(), input.number)).collect(),
         since: now,
         until,
         call,
@@ -303,15 +313,17 @@ fn park(
 /// A request that comes with a state which is one of ours, or should be.
 pub(in crate::gateway) async fn resume(
     order: &Order<'_, '_>,
-    lease: Lease,
+    permit: Permit,
 ) -> Result<Ended, Failure> {
     let (request, session) = (order.request, order.request.session);
     let gateway = session.gateway();
-    let (principal, method) = (session.principal().key(), request.message.method());
+    let server = gateway.server(&order.server).ok_or_else(|| request.unknown_method())?;
+    let (instance, method) = (gateway.key(server, session), request.message.method());
     let subject = order.subject();
-    let bound = order.bound(&principal, &method, &subject);
+    let bound = order.bound(&instance, &method, &subject);
     let state = request.message.request_state().unwrap_or("null");
-    let opened = gateway.states.open(bound, state)?;
+    let opened = gateway.states.open(&bound, state)?;
+    let lease = Exchange::lease(order, permit).await?;
     match (&opened.held, lease.link().era()) {
         (Held::Parked, _) => {
             // Before it is used up: who answered badly may answer again.
@@ -323,11 +335,11 @@ pub(in crate::gateway) async fn resume(
             unpark(order, parked, lease, &responses).await
         }
         (Held::Again, Era::Legacy) => {
-            gateway.states.consume(&opened)?;
+            gateway.states.consume(&bound, &opened)?;
             begin(order, lease).await
         }
         (Held::Inner(theirs), Era::Modern) => {
-            gateway.states.consume(&opened)?;
+            gateway.states.consume(&bound, &opened)?;
             let message =
                 Message::parse(order.message.edit().request_state(theirs.as_str()).finish());
             let message = message.map_err(|why| Failure::InvalidParams(why.to_string()))?;
@@ -355,18 +367,19 @@ async fn unpark(
     lease: Lease,
     responses: &[(String, String)],
 ) -> Result<Ended, Failure> {
-    let (request, Parked { mut call, kept, .. }) = (order.request, parked);
-    if Arc::ptr_eq(lease.link(), call.link()) {
-        // With a place among the calls.
-        call.lease = lease;
+    let (request, Parked { mut call, kept, asked, .. }) = (order.request, parked);
+    if !Arc::ptr_eq(lease.link(), call.link()) {
+        return Err(Failure::BadState("its call has ended; make the request anew"));
     }
+    // With a place among the calls.
+    call.lease = lease;
     call.session.adopt(request.session);
     call.resumed(request);
     let questions = &call.session.questions;
     let mut missing = false;
-    for (number, _) in questions.inputs() {
-        let key = number.to_string();
-        match responses.iter().find(|(known, _)| *known == key) {
+    for Input { number, .. } in questions.inputs() {
+        let key = asked.iter().find(|(_, known)| *known == number).map(|(key, _)| key);
+        match responses.iter().find(|(known, _)| Some(known) == key) {
             Some((_, result)) => questions.input(number, result),
             // It is asked for once more (mrtr, "Error Handling").
             None => missing = true,
@@ -388,7 +401,7 @@ pub(in crate::gateway) async fn carry_sealed(
             Step::Asked => {}
             Step::Answer(answer) => {
                 let ended = call.ended(order.request, &answer);
-                let sealed = sealed(order, &answer);
+                let sealed = sealed(order, &call, &answer);
                 let asked = sealed.is_some();
                 let answer = sealed.unwrap_or(answer);
                 let _ = reply.send(answer);
@@ -399,12 +412,14 @@ pub(in crate::gateway) async fn carry_sealed(
 }
 
 /// The answer with its state sealed; `None` if it has none.
-fn sealed(order: &Order<'_, '_>, answer: &Outgoing) -> Option<Outgoing> {
+fn sealed(order: &Order<'_, '_>, call: &Exchange, answer: &Outgoing) -> Option<Outgoing> {
+    memchr::memmem::find(&answer.bytes, b"requestState")?;
     let message = Message::parse(answer.bytes.clone()).ok()?;
     message.unfinished().filter(|kind| kind == "input_required")?;
     let result = message.result()?;
     let theirs = Held::Inner(result[member(result, "requestState")?].to_owned());
-    let ours = Value::from(seal(order, States::id(), &theirs, PATIENCE)).to_string();
+    let ours = seal(order, call.lease.instance(), States::id(), &theirs, PATIENCE);
+    let ours = Value::from(ours).to_string();
     let result = edited(result, &[], &[("requestState", &ours)]);
     Some(Outgoing::answer(message.with_result(&result), false))
 }

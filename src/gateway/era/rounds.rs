@@ -29,8 +29,9 @@ use crate::{
 
 /// Rounds of one request; a backend that asks more often never ends.
 const ROUNDS: usize = 50;
-/// Before a backend is asked again whether the user has visited a URL; twice as long each time.
-const VISITING: Duration = Duration::from_millis(500);
+/// Before a backend is asked again that wants to know nothing new, such as whether the user has
+/// visited a URL; twice as long each time.
+const VISITING: Duration = Duration::from_millis(250);
 const VISITING_MOST: Duration = Duration::from_secs(10);
 
 /// Sends `message`, which is in the modern era's words already, and asks until it is answered.
@@ -69,6 +70,8 @@ pub(in crate::gateway) async fn carry(
             }
         }
         let asked = read.result().unwrap_or("{}");
+        // It works on nothing while the client thinks; others may have its place.
+        call.lease.release_slot();
         let until = call.last_moment();
         let responses = visits.answers(order, &call, asked, until).await?;
         let mut set = vec![("inputResponses", responses.as_str())];
@@ -130,7 +133,8 @@ impl Visits {
             };
             asking.push((key, answer));
         }
-        if visiting && asking.iter().all(|(_, answer)| matches!(answer, Answer::Known(_))) {
+        let idle = asking.iter().all(|(_, answer)| matches!(answer, Answer::Known(_)));
+        if idle && (visiting || asking.is_empty()) {
             let pause = VISITING.saturating_mul(1 << self.waits.min(8)).min(VISITING_MOST);
             self.waits += 1;
             tokio::time::sleep_until((Instant::now() + pause).min(until).into()).await;

@@ -1,13 +1,13 @@
 //! `requestState`: what a client carries for us from one round of a request to the next.
 //!
 //! It is attacker-controlled input when it comes back (mrtr, "Server Requirements"), so it is
-//! sealed: bound to who asked, for what, and until when, and good for one use.
+//! sealed: bound to who asked, for what, and until when, and good for one use. The key lives as
+//! long as the process, which knows what was used; only where several gateways serve the same
+//! clients it is given from outside, and then each of them accepts a state once.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeSet, HashMap},
     fs, io,
-    io::Write,
-    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt},
     path::Path,
     sync::{Mutex, PoisonError},
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -18,31 +18,39 @@ use chacha20poly1305::{
     Key, XChaCha20Poly1305, XNonce,
     aead::{Aead, KeyInit, Payload},
 };
+use serde_json::Value;
+use sha2::{Digest, Sha256};
 
-use crate::gateway::error::Failure;
+use crate::{backend::InstanceKey, gateway::error::Failure};
 
-/// States that were used and have not expired, of all clients.
-const USED: usize = 65_536;
-/// A key in our own file that is older is replaced at the next start, and accepted once more.
-const KEY_AGE: Duration = Duration::from_secs(24 * 60 * 60);
+/// States of one principal that were used and have not expired.
+const USED: usize = 8192;
 const NONCE: usize = 24;
 const ID: usize = 16;
 /// Id, expiry, kind.
 const HEAD: usize = ID + 8 + 1;
 
 /// What the state is bound to. Presented with anything else it opens to nobody.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(in crate::gateway) struct Bound<'a> {
-    pub principal: &'a str,
-    pub server: &'a str,
+    pub principal: String,
+    pub role: String,
+    /// The instance that serves the caller.
+    pub instance: &'a InstanceKey,
     pub method: &'a str,
     /// The tool or prompt by its backend's name, or the URI.
     pub name: &'a str,
+    /// The request's `arguments`, as JSON text.
+    pub arguments: Option<&'a str>,
 }
 
 impl Bound<'_> {
     fn bytes(&self) -> Vec<u8> {
-        let parts = [self.principal, self.server, self.method, self.name];
+        let instance = format!("{:?}", self.instance);
+        // None are as good as an empty object.
+        let arguments = digest(self.arguments.unwrap_or("{}"));
+        let parts =
+            [&self.principal, &self.role, &instance, self.method, self.name, arguments.as_str()];
         let mut bytes = Vec::new();
         for part in parts {
             // With its length, so that no two sets of parts look alike.
@@ -51,6 +59,37 @@ impl Bound<'_> {
         }
         bytes
     }
+}
+
+/// A digest of JSON text that is the same however its objects are ordered and spaced.
+fn digest(json: &str) -> String {
+    fn put(value: &Value, hash: &mut Sha256) {
+        match value {
+            Value::Object(object) => {
+                let mut all: Vec<(&String, &Value)> = object.iter().collect();
+                all.sort_unstable_by_key(|(key, _)| *key);
+                hash.update(format!("{{{}", all.len()));
+                for (key, value) in all {
+                    put(&Value::from(key.as_str()), hash);
+                    put(value, hash);
+                }
+            }
+            Value::Array(items) => {
+                hash.update(format!("[{}", items.len()));
+                items.iter().for_each(|item| put(item, hash));
+            }
+            plain => {
+                let text = plain.to_string();
+                hash.update(format!("{}:{text}", text.len()));
+            }
+        }
+    }
+    let mut hash = Sha256::new();
+    match serde_json::from_str(json) {
+        Ok(value) => put(&value, &mut hash),
+        Err(_) => hash.update(json),
+    }
+    URL_SAFE_NO_PAD.encode(hash.finalize())
 }
 
 /// What a state stands for.
@@ -92,40 +131,10 @@ impl Keys {
         let wrong = || io::Error::new(io::ErrorKind::InvalidData, "no key of 64 hex digits");
         let current = keys.next().flatten().ok_or_else(wrong)?;
         let previous = keys.next().map(|key| key.ok_or_else(wrong)).transpose()?;
-        Ok(Keys { current, previous })
-    }
-
-    /// From our own file in this folder, made and renewed as needed; for nobody else's eyes.
-    pub fn keep(folder: &Path) -> io::Result<Self> {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-        let path = folder.join("request-state.key");
-        let known = match fs::symlink_metadata(&path) {
-            Ok(meta) => {
-                let private = meta.is_file() && meta.mode() & 0o077 == 0;
-                if !private {
-                    return Err(io::Error::other("it is there, and others may read or write it"));
-                }
-                let fresh = meta.modified()?.elapsed().is_ok_and(|age| age < KEY_AGE);
-                let keys = Self::read(&path)?;
-                if fresh {
-                    return Ok(keys);
-                }
-                Some(keys.current)
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => return Err(error),
-        };
-        let keys = Keys { current: Key::from(random::<32>()), previous: known };
-        let fresh = path.with_extension(format!("{}.new", std::process::id()));
-        let _ = fs::remove_file(&fresh);
-        let mut out =
-            fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh)?;
-        for key in [Some(&keys.current), keys.previous.as_ref()].into_iter().flatten() {
-            writeln!(out, "{}", hex(key))?;
+        if keys.next().is_some() {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "more than two keys"));
         }
-        drop(out);
-        fs::rename(&fresh, &path)?;
-        Ok(keys)
+        Ok(Keys { current, previous })
     }
 }
 
@@ -141,10 +150,6 @@ fn key(line: &str) -> Option<Key> {
     Some(Key::from(bytes))
 }
 
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
 fn random<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     if getrandom::fill(&mut bytes).is_err() {
@@ -155,10 +160,14 @@ fn random<const N: usize>() -> [u8; N] {
     bytes
 }
 
+/// When a state expires, and which it is.
+type Used = (u64, [u8; ID]);
+
 /// Seals states, opens them, and knows which were used.
 pub(in crate::gateway) struct States {
     keys: Keys,
-    used: Mutex<BTreeSet<(u64, [u8; ID])>>,
+    /// By principal, the first to expire first.
+    used: Mutex<HashMap<String, BTreeSet<Used>>>,
 }
 
 impl States {
@@ -172,7 +181,7 @@ impl States {
 
     pub(super) fn seal(
         &self,
-        bound: Bound<'_>,
+        bound: &Bound<'_>,
         id: [u8; ID],
         held: &Held,
         lives: Duration,
@@ -199,28 +208,33 @@ impl States {
     }
 
     /// Opens what a client presents; `text` is JSON text.
-    pub(super) fn open(&self, bound: Bound<'_>, text: &str) -> Result<Opened, Failure> {
+    pub(super) fn open(&self, bound: &Bound<'_>, text: &str) -> Result<Opened, Failure> {
         let opened = self.unseal(bound, text).ok_or(Failure::BadState(
             "it was changed, or it belongs to another caller, backend or request",
         ))?;
         if opened.expires <= now() {
             return Err(Failure::BadState("it has expired; make the request anew"));
         }
-        if self.used.lock().unwrap_or_else(PoisonError::into_inner).contains(&opened.key()) {
+        let used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+        if used.get(&bound.principal).is_some_and(|used| used.contains(&opened.key())) {
             return Err(Failure::BadState("it was used already; make the request anew"));
         }
         Ok(opened)
     }
 
     /// Uses it up. Of two who come with the same one, one gets it.
-    pub(super) fn consume(&self, opened: &Opened) -> Result<(), Failure> {
-        let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
+    pub(super) fn consume(&self, bound: &Bound<'_>, opened: &Opened) -> Result<(), Failure> {
+        let mut all = self.used.lock().unwrap_or_else(PoisonError::into_inner);
         let now = now();
-        while used.first().is_some_and(|(expires, _)| *expires <= now) {
-            used.pop_first();
-        }
+        all.retain(|_, used| {
+            while used.first().is_some_and(|(expires, _)| *expires <= now) {
+                used.pop_first();
+            }
+            !used.is_empty()
+        });
+        let used = all.entry(bound.principal.clone()).or_default();
         if used.len() >= USED {
-            return Err(Failure::TooMany(format!("{USED} states are remembered as used")));
+            return Err(Failure::TooMany(format!("{USED} states of this principal are used up")));
         }
         if !used.insert(opened.key()) {
             return Err(Failure::BadState("it was used already; make the request anew"));
@@ -228,7 +242,7 @@ impl States {
         Ok(())
     }
 
-    fn unseal(&self, bound: Bound<'_>, text: &str) -> Option<Opened> {
+    fn unseal(&self, bound: &Bound<'_>, text: &str) -> Option<Opened> {
         let text: String = serde_json::from_str(text).ok()?;
         let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
         let (nonce, sealed) = bytes.split_at_checked(NONCE)?;
@@ -255,7 +269,7 @@ impl States {
 }
 
 impl Opened {
-    fn key(&self) -> (u64, [u8; ID]) {
+    fn key(&self) -> Used {
         (self.expires, self.id)
     }
 }
@@ -266,15 +280,23 @@ fn now() -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
-
     use proptest::prelude::*;
 
     use super::*;
+    use crate::backend::{Scope, Speak};
 
-    const BOUND: Bound<'static> =
-        Bound { principal: "uid:1", server: "s", method: "tools/call", name: "t" };
     const LONG: Duration = Duration::from_secs(60);
+
+    fn key(server: &str, session: &str) -> InstanceKey {
+        let scope = Scope::Session(session.to_owned());
+        InstanceKey { server: server.into(), scope, speak: Speak::Best }
+    }
+
+    fn bound(instance: &InstanceKey) -> Bound<'_> {
+        let (principal, role) = ("uid:1".to_owned(), "all".to_owned());
+        let arguments = Some(r#"{"a":1,"b":[{"x":1,"y":2}]}"#);
+        Bound { principal, role, instance, method: "tools/call", name: "t", arguments }
+    }
 
     fn quoted(text: &str) -> String {
         format!("\"{text}\"")
@@ -283,59 +305,79 @@ mod tests {
     #[test]
     fn a_state_opens_where_it_belongs_and_once() {
         let states = States::new(Keys::random());
+        let key = key("s", "a");
+        let bound = bound(&key);
         for held in [Held::Parked, Held::Again, Held::Inner("\"theirs\"".into())] {
-            let sealed = quoted(&states.seal(BOUND, States::id(), &held, LONG));
-            let opened = states.open(BOUND, &sealed).unwrap();
+            let sealed = quoted(&states.seal(&bound, States::id(), &held, LONG));
+            let opened = states.open(&bound, &sealed).unwrap();
             assert_eq!(opened.held, held);
-            states.consume(&opened).unwrap();
-            assert!(states.consume(&opened).is_err(), "of two at once, one");
-            assert!(states.open(BOUND, &sealed).is_err(), "replayed");
+            states.consume(&bound, &opened).unwrap();
+            assert!(states.consume(&bound, &opened).is_err(), "of two at once, one");
+            assert!(states.open(&bound, &sealed).is_err(), "replayed");
         }
     }
 
     #[test]
-    fn a_foreign_changed_or_expired_state_opens_to_nobody() {
+    fn a_foreign_or_changed_state_opens_to_nobody() {
         let states = States::new(Keys::random());
-        let state = states.seal(BOUND, States::id(), &Held::Parked, LONG);
+        let (own, other, session) = (key("s", "a"), key("s2", "a"), key("s", "b"));
+        let state = states.seal(&bound(&own), States::id(), &Held::Parked, LONG);
         for foreign in [
-            Bound { principal: "uid:2", ..BOUND },
-            Bound { server: "s2", ..BOUND },
-            Bound { method: "prompts/get", ..BOUND },
-            Bound { name: "t2", ..BOUND },
-            Bound { principal: "uid:", server: "1s", ..BOUND },
+            Bound { principal: "uid:2".into(), ..bound(&own) },
+            Bound { role: "readonly".into(), ..bound(&own) },
+            bound(&other),
+            bound(&session),
+            bound(&InstanceKey { speak: Speak::Legacy, ..own.clone() }),
+            Bound { method: "prompts/get", ..bound(&own) },
+            Bound { name: "t2", ..bound(&own) },
+            Bound { arguments: None, ..bound(&own) },
+            Bound { arguments: Some(r#"{"a":1,"b":[{"x":1,"y":3}]}"#), ..bound(&own) },
+            Bound { principal: "uid:".into(), role: "1all".into(), ..bound(&own) },
         ] {
-            assert!(states.open(foreign, &quoted(&state)).is_err(), "{foreign:?}");
+            assert!(states.open(&foreign, &quoted(&state)).is_err(), "{foreign:?}");
         }
         for at in 0..state.len() {
             let mut changed = state.clone().into_bytes();
             changed[at] = if changed[at] == b'A' { b'B' } else { b'A' };
             let changed = String::from_utf8(changed).unwrap();
-            assert!(states.open(BOUND, &quoted(&changed)).is_err(), "byte {at}");
+            assert!(states.open(&bound(&own), &quoted(&changed)).is_err(), "byte {at}");
         }
         for cut in 0..state.len() {
-            assert!(states.open(BOUND, &quoted(&state[..cut])).is_err(), "{cut}");
+            assert!(states.open(&bound(&own), &quoted(&state[..cut])).is_err(), "{cut}");
         }
         for odd in ["", "null", "3", "{}", "\"", "\"é\"", "\"....\""] {
-            assert!(states.open(BOUND, odd).is_err(), "{odd}");
+            assert!(states.open(&bound(&own), odd).is_err(), "{odd}");
         }
         let other = States::new(Keys::random());
-        assert!(other.open(BOUND, &quoted(&state)).is_err(), "another gateway's");
-        let opened = states.open(BOUND, &quoted(&state)).unwrap();
-        assert!(opened.expires > now());
-        let late = Opened { expires: now(), ..opened };
-        states.consume(&late).unwrap();
-        assert_eq!(states.used.lock().unwrap().len(), 1);
-        states.consume(&states.open(BOUND, &quoted(&state)).unwrap()).unwrap();
-        assert_eq!(states.used.lock().unwrap().len(), 1, "expired ones are forgotten");
+        assert!(other.open(&bound(&own), &quoted(&state)).is_err(), "another gateway's");
+        let same = Some(r#"{ "b":[{"y":2,"x":1}], "a":1 }"#);
+        states.open(&Bound { arguments: same, ..bound(&own) }, &quoted(&state)).unwrap();
+    }
+
+    #[test]
+    fn used_states_are_forgotten_when_they_expire_and_bounded_for_each_principal() {
+        let states = States::new(Keys::random());
+        let key = key("s", "a");
+        let (one, two) = (bound(&key), Bound { principal: "uid:2".into(), ..bound(&key) });
+        let used = |expires| Opened { id: States::id(), held: Held::Again, expires };
+        states.consume(&one, &used(now())).unwrap();
+        for _ in 0..USED {
+            states.consume(&one, &used(now() + 60)).unwrap();
+        }
+        assert!(states.consume(&one, &used(now() + 60)).is_err());
+        states.consume(&two, &used(now() + 60)).unwrap();
+        let all = states.used.lock().unwrap();
+        assert_eq!((all.len(), all["uid:1"].len()), (2, USED), "the expired one is gone");
     }
 
     #[test]
     fn an_expired_state_is_refused_with_that_reason() {
         let states = States::new(Keys::random());
-        let state = states.seal(BOUND, States::id(), &Held::Again, Duration::ZERO);
+        let key = key("s", "a");
+        let state = states.seal(&bound(&key), States::id(), &Held::Again, Duration::ZERO);
         let until = std::time::Instant::now() + Duration::from_secs(3);
         let refused = loop {
-            match states.open(BOUND, &quoted(&state)) {
+            match states.open(&bound(&key), &quoted(&state)) {
                 Err(refused) => break refused,
                 Ok(_) => assert!(std::time::Instant::now() < until, "it never expires"),
             }
@@ -345,32 +387,30 @@ mod tests {
     }
 
     #[test]
-    fn the_key_stays_private_and_the_one_before_still_opens() {
+    fn keys_of_a_file_seal_with_the_first_and_open_with_the_one_before() {
         let folder = tempfile::tempdir().unwrap();
-        let folder = folder.path().join("run");
-        let file = folder.join("request-state.key");
-        let first = States::new(Keys::keep(&folder).unwrap());
-        assert_eq!(fs::metadata(&file).unwrap().mode() & 0o777, 0o600);
-        let state = quoted(&first.seal(BOUND, States::id(), &Held::Again, LONG));
-        let same = States::new(Keys::keep(&folder).unwrap());
-        assert!(same.open(BOUND, &state).is_ok(), "the next process reads it");
-        let age = |file: &Path| {
-            let old = SystemTime::now() - KEY_AGE * 2;
-            fs::File::options().append(true).open(file).unwrap().set_modified(old).unwrap();
+        let file = folder.path().join("request-state.key");
+        let (old, new) = ("a1".repeat(32), "b2".repeat(32));
+        let states = |text: &str| {
+            fs::write(&file, text).unwrap();
+            States::new(Keys::read(&file).unwrap())
         };
-        age(&file);
-        let next = States::new(Keys::keep(&folder).unwrap());
-        assert!(next.open(BOUND, &state).is_ok(), "sealed with the previous key");
-        assert!(
-            same.open(BOUND, &quoted(&next.seal(BOUND, States::id(), &Held::Again, LONG))).is_err()
-        );
-        age(&file);
-        let third = States::new(Keys::keep(&folder).unwrap());
-        assert!(third.open(BOUND, &state).is_err(), "only one previous key");
-        fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
-        assert!(Keys::keep(&folder).is_err(), "others could read it");
-        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
-        for wrong in ["", "\n", "abc", &"g".repeat(64), &format!("{}\nx", "a".repeat(64))] {
+        let key = key("s", "a");
+        let sealed =
+            |states: &States| quoted(&states.seal(&bound(&key), States::id(), &Held::Again, LONG));
+        let first = states(&old);
+        let both = states(&format!("{new}\n{old}\n"));
+        assert!(both.open(&bound(&key), &sealed(&first)).is_ok(), "of the previous key");
+        assert!(first.open(&bound(&key), &sealed(&both)).is_err());
+        assert!(states(&new).open(&bound(&key), &sealed(&first)).is_err());
+        for wrong in [
+            "",
+            "\n",
+            "abc",
+            &"g".repeat(64),
+            &format!("{}\nx", "a".repeat(64)),
+            &format!("{old}\n{old}\n{old}"),
+        ] {
             fs::write(&file, wrong).unwrap();
             assert!(Keys::read(&file).is_err(), "{wrong}");
         }
@@ -380,7 +420,9 @@ mod tests {
         #[test]
         fn no_text_opens_that_was_not_sealed(text in ".{0,200}") {
             let states = States::new(Keys::random());
-            prop_assert!(states.open(BOUND, &serde_json::to_string(&text).unwrap()).is_err());
+            let key = key("s", "a");
+            let text = serde_json::to_string(&text).unwrap();
+            prop_assert!(states.open(&bound(&key), &text).is_err());
         }
     }
 }

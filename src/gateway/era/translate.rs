@@ -4,7 +4,10 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::protocol::{ErrorCode, MODERN, Message, edited, member, string_member};
+use crate::{
+    gateway::router::Request,
+    protocol::{Era, ErrorCode, MODERN, Message, edited, member, stream::Outgoing, string_member},
+};
 
 /// The extension that only the modern era has in this form.
 pub(in crate::gateway) const TASKS_EXTENSION: &str = "io.modelcontextprotocol/tasks";
@@ -16,6 +19,7 @@ const SAID: [&str; 4] = [
     "io.modelcontextprotocol/clientCapabilities",
     "io.modelcontextprotocol/logLevel",
 ];
+pub(super) const SUBSCRIPTION: &str = "io.modelcontextprotocol/subscriptionId";
 const RETRIED: [&str; 2] = ["inputResponses", "requestState"];
 
 /// A modern client's parameters for a legacy backend, which may refuse the modern words.
@@ -29,11 +33,15 @@ pub(in crate::gateway) fn legacy_request(params: &str) -> String {
 }
 
 /// A legacy client's parameters for a modern backend: with what it said in `initialize` (JSON
-/// text of its parameters) and its log level.
-pub(in crate::gateway) fn modern_request(params: &str, said: &str, level: Option<&str>) -> String {
-    let capabilities = modern_capabilities(said).to_string();
+/// text of its parameters, and its capabilities in modern words) and its log level.
+pub(in crate::gateway) fn modern_request(
+    params: &str,
+    said: &str,
+    capabilities: &str,
+    level: Option<&str>,
+) -> String {
     let version = format!("\"{MODERN}\"");
-    let mut set = vec![(SAID[0], version.as_str()), (SAID[2], capabilities.as_str())];
+    let mut set = vec![(SAID[0], version.as_str()), (SAID[2], capabilities)];
     if let Some(client) = member(said, "clientInfo") {
         set.push((SAID[1], &said[client]));
     }
@@ -47,10 +55,7 @@ pub(in crate::gateway) fn modern_request(params: &str, said: &str, level: Option
 
 /// A legacy client's capabilities as the modern era has them. What it cannot have, such as tasks
 /// of that form, is not promised.
-fn modern_capabilities(said: &str) -> Value {
-    let said: Value = member(said, "capabilities")
-        .and_then(|span| serde_json::from_str(&said[span]).ok())
-        .unwrap_or_default();
+pub(in crate::gateway) fn modern_capabilities(said: &Value) -> Value {
     let mut capabilities = Map::new();
     for key in ["sampling", "elicitation", "roots", "experimental", "extensions"] {
         if let Some(value) = said.get(key).filter(|value| value.is_object()) {
@@ -123,6 +128,50 @@ fn recoded(error: &str, from: ErrorCode, to: ErrorCode) -> String {
     }
 }
 
+/// A backend's error response for a client of either era, under the id of its request.
+pub(in crate::gateway) fn error_between(
+    answer: &Message,
+    spoken: Era,
+    wanted: Era,
+    request: &Request<'_>,
+) -> Outgoing {
+    let raw = answer.error().map(|(_, raw)| raw.to_owned()).unwrap_or_default();
+    let error = match (spoken, wanted) {
+        (Era::Legacy, Era::Modern) => modern_error(&raw),
+        (Era::Modern, Era::Legacy) => legacy_error(&raw, request.message.uri().as_deref()),
+        _ => raw,
+    };
+    Outgoing::answer(with_error(answer, request.id(), &error), true)
+}
+
+/// What a modern backend tells on a subscription, without the subscription's name.
+pub(super) fn without_subscription(params: &str) -> String {
+    without_meta(params, SUBSCRIPTION)
+}
+
+/// The parameters of a legacy backend's question without what the modern era has no place for.
+pub(in crate::gateway) fn modern_question(params: &str) -> String {
+    let params = without_meta(params, "progressToken");
+    match member(&params, "elicitationId") {
+        Some(_) => edited(&params, &["elicitationId"], &[]),
+        None => params,
+    }
+}
+
+fn without_meta(params: &str, key: &str) -> String {
+    let Some(span) = member(params, "_meta") else { return params.to_owned() };
+    match edited(&params[span], &[key], &[]) {
+        meta if meta == "{}" => edited(params, &["_meta"], &[]),
+        meta => edited(params, &[], &[("_meta", &meta)]),
+    }
+}
+
+/// What a modern server tells on a subscription, under this name of it, JSON text.
+pub(super) fn with_subscription(params: &str, id: &str) -> String {
+    let meta = member(params, "_meta").map_or("{}", |span| &params[span]);
+    edited(params, &[], &[("_meta", &edited(meta, &[], &[(SUBSCRIPTION, id)]))])
+}
+
 /// A message with this error, JSON text, in place of its own.
 pub(super) fn with_error(message: &Message, id: &str, error: &str) -> bytes::Bytes {
     debug_assert!(message.is_error());
@@ -148,8 +197,11 @@ mod tests {
     #[test]
     fn a_legacy_request_says_what_its_client_said() {
         let said = r#"{"protocolVersion":"2025-11-25","capabilities":{"roots":{"listChanged":true},"elicitation":{"url":{}},"tasks":{},"extensions":{"io.modelcontextprotocol/tasks":{},"io.modelcontextprotocol/ui":{"mimeTypes":["a"]}}},"clientInfo":{"name":"c","x":1.0}}"#;
-        let params =
-            modern_request(r#"{"name":"t","_meta":{"traceparent":"00-a"}}"#, said, Some("info"));
+        let capabilities: Value =
+            serde_json::from_str(&said[member(said, "capabilities").unwrap()]).unwrap();
+        let capabilities = modern_capabilities(&capabilities).to_string();
+        let params = r#"{"name":"t","_meta":{"traceparent":"00-a"}}"#;
+        let params = modern_request(params, said, &capabilities, Some("info"));
         let params: Value = serde_json::from_str(&params).unwrap();
         assert_eq!(
             params,
@@ -164,8 +216,22 @@ mod tests {
                 "io.modelcontextprotocol/logLevel": "info",
             }})
         );
-        let empty: Value = serde_json::from_str(&modern_request("{}", "", None)).unwrap();
+        let empty: Value = serde_json::from_str(&modern_request("{}", "", "{}", None)).unwrap();
         assert_eq!(empty["_meta"]["io.modelcontextprotocol/clientCapabilities"], json!({}));
+    }
+
+    #[test]
+    fn a_subscriptions_name_comes_and_goes() {
+        let plain = r#"{"uri":"u","x":1.0}"#;
+        let named = with_subscription(plain, "\"a\"");
+        assert_eq!(
+            named,
+            r#"{"uri":"u","x":1.0,"_meta":{"io.modelcontextprotocol/subscriptionId":"a"}}"#
+        );
+        assert_eq!(with_subscription(&named, "7"), named.replace("\"a\"", "7"));
+        assert_eq!(without_subscription(&named), plain);
+        assert_eq!(without_subscription(plain), plain);
+        assert_eq!(without_subscription(r#"{"_meta":{"k":1}}"#), r#"{"_meta":{"k":1}}"#);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use std::{
 
 use bytes::Bytes;
 use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
 
 use super::{
     Gateway, Hello, Layer, View,
@@ -57,6 +58,9 @@ pub struct Session {
     speak: OnceLock<Speak>,
     /// The request was answered with questions, and its call waits.
     parked: AtomicBool,
+    /// The connection, or the gateway where there is none: has nothing more to say; has ended.
+    pub(super) hung_up: CancellationToken,
+    ended: CancellationToken,
     state: Mutex<State>,
 }
 
@@ -120,11 +124,13 @@ impl Session {
             subscriptions: Subscriptions::default(),
             speak: OnceLock::new(),
             parked: AtomicBool::new(false),
+            hung_up: CancellationToken::new(),
+            ended: CancellationToken::new(),
             state: Mutex::default(),
         }
     }
 
-    /// 128 random bits as hex.
+    /// 128 random bits as hex; of a request that came alone, a number.
     pub fn id(&self) -> &str {
         &self.id
     }
@@ -333,8 +339,17 @@ impl Session {
         state.backlog.push(bytes);
     }
 
-    pub(super) fn is_closed(&self) -> bool {
-        self.state().closed
+    /// The client has gone. A request of the modern era may end before.
+    pub(super) fn is_over(&self) -> bool {
+        match self.era {
+            Era::Legacy => self.state().closed,
+            Era::Modern => self.ended.is_cancelled(),
+        }
+    }
+
+    /// The client has nothing more to say: what goes on until then ends.
+    pub fn hang_up(&self) {
+        self.hung_up.cancel();
     }
 
     /// Ends the session: what is in flight is cancelled, what was started for it alone stops.
@@ -355,10 +370,13 @@ impl Session {
         let lost: Vec<(Arc<str>, String)> = subscriptions.keys().cloned().collect();
         self.gateway.unsubscribe_lost(self, &lost);
         drop(subscriptions);
+        self.gateway.rehome_questions(self);
         self.questions.close();
         self.gateway.tasks.forget_session(self.serial);
         self.gateway.sessions().remove(&self.serial);
         if self.era == Era::Legacy {
+            self.hung_up.cancel();
+            self.ended.cancel();
             self.gateway.parking.release(self.client, None);
             self.gateway.catalog.forget_session(&self.id);
             self.gateway.supervisor.end_session(&self.id);

@@ -1,8 +1,12 @@
 //! Sessions of the modern era: each serves one request, and ends with it.
 
-use std::sync::{Arc, Mutex, atomic::Ordering};
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::{Arc, Mutex, atomic::Ordering},
+};
 
 use bytes::Bytes;
+use tokio_util::sync::CancellationToken;
 
 use super::{Session, State};
 use crate::{
@@ -13,6 +17,7 @@ use crate::{
         error::Failure,
         opening::Client,
     },
+    policy::Principal,
     protocol::{Era, Message, stream},
 };
 
@@ -47,14 +52,14 @@ impl Session {
     ) -> Arc<Self> {
         let user = hello.principal.key();
         let session = format!("{STATELESS}{user}");
+        // All of a principal's requests count as one client's: which of its programs a backend
+        // asks makes no difference to what it may know.
+        let client = number(&hello.principal) | 1 << 63;
         let holder = Arc::new(Holder { user, session, folder: hello.cwd });
         let id = format!("{serial:08x}");
+        let ends = (gateway.ending.clone(), gateway.ending.clone());
         let blank = Session::blank(gateway, serial, id, hello.principal, hello.layer, holder);
-        Arc::new(Session {
-            era: Era::Modern,
-            state: Mutex::new(State::said(said, message)),
-            ..blank
-        })
+        Arc::new(blank.of_request(client, said, message, ends))
     }
 
     /// For one request of the modern era of this session's client.
@@ -62,8 +67,19 @@ impl Session {
         let (gateway, id) = (Arc::clone(&self.gateway), self.id.clone());
         let (principal, holder) = (Arc::clone(&self.principal), Arc::clone(&self.holder));
         let blank = Session::blank(gateway, serial, id, principal, self.layer.clone(), holder);
+        let ends = (self.hung_up.clone(), self.ended.clone());
+        Arc::new(blank.of_request(self.client, said, message, ends))
+    }
+
+    fn of_request(
+        self,
+        client: u64,
+        said: Said,
+        message: &Message,
+        (hung_up, ended): (CancellationToken, CancellationToken),
+    ) -> Self {
         let state = Mutex::new(State::said(said, message));
-        Arc::new(Session { era: Era::Modern, client: self.client, state, ..blank })
+        Session { era: Era::Modern, client, hung_up, ended, state, ..self }
     }
 
     /// The session that serves this request: itself, or one for the request alone.
@@ -81,6 +97,11 @@ impl Session {
     /// Sessions with the same number are one client's.
     pub(in crate::gateway) fn client_number(&self) -> u64 {
         self.client
+    }
+
+    /// Sessions with the same number are one principal's, in the same role.
+    pub(in crate::gateway) fn owner_number(&self) -> u64 {
+        number(&self.principal)
     }
 
     /// The session goes on after its request: a call of it waits for the client.
@@ -117,9 +138,15 @@ impl Session {
     }
 }
 
+fn number(principal: &Principal) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    (principal.key(), principal.role()).hash(&mut hasher);
+    hasher.finish()
+}
+
 impl State {
     fn said(said: Said, message: &Message) -> Self {
-        let client = Some(Arc::new(Client::of(message.clone())));
+        let client = Some(Arc::new(Client::of(message.client_capabilities().unwrap_or("{}"))));
         State { client, level: said.level, ..State::default() }
     }
 

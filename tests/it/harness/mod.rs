@@ -21,7 +21,7 @@ use nix::{sys::signal::Signal, unistd::Pid};
 use tempfile::TempDir;
 
 pub use framed::Framed;
-pub use http::Http;
+pub use http::{Exchange, Http};
 pub use message::{Client, Msg};
 pub use process::{Daemon, Running};
 
