@@ -132,6 +132,7 @@ else
         suite matrix tests/clients/matrix.sh --binary "$MCP_GATEWAY_BIN"
     fi
     if [ -x tests/conformance/run.sh ]; then suite conformance tests/conformance/run.sh; fi
+    suite python tests/python/run.sh --binary "$MCP_GATEWAY_BIN"
 fi
 
 allowed=$(cat tests/skips)

@@ -59,6 +59,7 @@ Environment:
   MCP_GATEWAY_ROLE   the role of `roles:` that this gateway acts in
   MCP_GATEWAY_LOG    what is logged, as --log
   MCP_GATEWAY_CACHE  where backends' lists are remembered (default ~/.cache/mcp-gateway)
+  CREDENTIALS_DIRECTORY  its request-state.key seals what clients carry for several gateways
 
 Exit status:
   0 done  1 the called tool failed  64 usage  69 a backend is unavailable

@@ -5,7 +5,7 @@ pub mod logging;
 mod signals;
 
 use std::{
-    env,
+    env, io,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
     sync::Arc,
@@ -59,9 +59,6 @@ impl Daemon {
         let policy = Policy::new(&config, peer::own_uid(), role)?;
         let owner = policy.identify(&Credential::Own, None)?;
         let tracker = TaskTracker::new();
-        if peer::own_uid() == 0 {
-            tracing::warn!("started as root, so servers run as root, in their sandboxes");
-        }
         let spawner = Spawner::new(&config, Mode::Foreground);
         for server in config.servers.iter().filter(|server| server.enabled) {
             if server.sandbox.profile == Profile::Off {
@@ -173,10 +170,10 @@ impl Daemon {
 fn state_keys() -> anyhow::Result<Keys> {
     let folder = env::var_os("CREDENTIALS_DIRECTORY").map(PathBuf::from);
     let file = folder.map(|folder| folder.join("request-state.key"));
-    match file.filter(|file| file.exists()) {
-        Some(file) => Keys::read(&file)
-            .with_context(|| format!("the credential {} is no key", file.display())),
-        None => Ok(Keys::random()),
+    let Some(file) = file else { return Ok(Keys::random()) };
+    match Keys::read(&file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Keys::random()),
+        keys => keys.with_context(|| format!("the credential {} is no key", file.display())),
     }
 }
 

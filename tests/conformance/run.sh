@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
 # The official conformance suite in all four pairs: its requirements of the legacy and of the modern
-# era, each against a server of either era through the gateway, on the server's own endpoint with a
-# child for each session, with a shared one, and on the aggregate with one for each session. What is compared with is the
-# reference backend's own HTTP, in the era of the requirements. compare.py says what is asked.
+# era, each against a server of either era through the gateway: on the server's own endpoint with a
+# child for each session ("own") and with a shared one ("shared"), and on the aggregate with one for
+# each session ("aggregate"). What is compared with is the reference backend's own HTTP, in the era
+# of the requirements ("direct"). compare.py says what is asked.
 #
 #   tests/conformance/run.sh             the four pairs
 #   tests/conformance/run.sh --table     and their results as the table of README.md

@@ -31,7 +31,7 @@ fn cancelled(client: &mut Framed, tool: &str) -> usize {
 /// Opens so many questions, each in a call of its own, and answers none. One client in a thread
 /// for each backend.
 fn attack(many: usize, backends: usize) {
-    let servers = (0..backends).map(|n| faulty(&format!("s{n}"), "elicit", "limits: {calls: 2}"));
+    let servers = (0..backends).map(|n| faulty(&format!("s{n}"), "elicit", "limits: {calls: 2, memory: 64G, processes: 10000}"));
     let world = World::with(&servers.collect::<String>());
     let mut daemon = world.serve();
     let mut witness = daemon.unix();
@@ -240,14 +240,16 @@ fn a_question_that_comes_while_the_call_is_parked_is_asked_at_the_retry() {
 }
 
 #[test]
-fn a_parked_calls_next_question_is_not_put_to_whoever_else_has_a_call_in_flight() {
-    let world = World::with(&faulty("f", "impatient,slow", "share: all"));
+fn a_parked_calls_next_question_is_put_to_nobody_in_another_role() {
+    let servers = faulty("f", "impatient,slow", "share: all");
+    let world = World::new(&format!("servers:\n{servers}roles: {{one: null, two: null}}\n"));
     let daemon = world.serve();
-    let mut client = modern(daemon.raw_http("/mcp"));
+    let other = r#"{"role":"two"}"#;
+    let mut client = modern(daemon.raw_unix(r#"{"role":"one"}"#));
     let first = client.asked_by("f_late", json!({"ms": 300}));
     assert_eq!(first.messages(), ["one"]);
     // Over either era's door; it asks nothing and is asked nothing.
-    let mut old = daemon.raw_unix("{}");
+    let mut old = daemon.raw_unix(other);
     old.initialize(json!({"elicitation": {}}));
     let id = old.start("tools/call", json!({"name": "f_sleep", "arguments": {"ms": 900}}));
     let answer = old.response(id);
@@ -255,7 +257,7 @@ fn a_parked_calls_next_question_is_not_put_to_whoever_else_has_a_call_in_flight(
     assert!(heard.iter().all(|one| !one.0.contains("elicitation/create")), "{heard:?}");
     assert!(answer.result().contains("slept"));
     let first = client.asked_by("f_late", json!({"ms": 300}));
-    let answer = modern(daemon.raw_unix("{}")).call("f_sleep", json!({"ms": 900}));
+    let answer = modern(daemon.raw_unix(other)).call("f_sleep", json!({"ms": 900}));
     assert!(answer.to_string().contains("slept"), "{answer}");
     client.again(&first, first.accepted());
 }
