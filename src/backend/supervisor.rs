@@ -29,9 +29,9 @@ const SHORT_PAUSE: Duration = Duration::from_secs(1);
 /// Whose state an instance holds. A call of one holder never reaches another holder's instance.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Scope {
-    User(String),
-    Session(String),
-    Project(String, PathBuf),
+    User(Arc<str>),
+    Session(Arc<str>),
+    Project(Arc<str>, PathBuf),
     All,
 }
 
@@ -67,19 +67,19 @@ impl fmt::Display for Scope {
 /// Who asks for an instance.
 #[derive(Clone, Debug)]
 pub struct Holder {
-    pub user: String,
-    pub session: String,
+    pub user: Arc<str>,
+    pub session: Arc<str>,
     pub folder: Option<PathBuf>,
 }
 
 impl Holder {
     pub fn scope(&self, share: Share) -> Scope {
         match share {
-            Share::User => Scope::User(self.user.clone()),
-            Share::Session => Scope::Session(self.session.clone()),
+            Share::User => Scope::User(Arc::clone(&self.user)),
+            Share::Session => Scope::Session(Arc::clone(&self.session)),
             Share::Project => match &self.folder {
-                Some(folder) => Scope::Project(self.user.clone(), folder.clone()),
-                None => Scope::User(self.user.clone()),
+                Some(folder) => Scope::Project(Arc::clone(&self.user), folder.clone()),
+                None => Scope::User(Arc::clone(&self.user)),
             },
             Share::All => Scope::All,
         }
@@ -275,7 +275,7 @@ impl Supervisor {
 
     /// A session is over: what was started for it alone stops.
     pub fn end_session(&self, session: &str) {
-        let scope = Scope::Session(session.to_owned());
+        let scope = Scope::Session(session.into());
         let mut instances = self.instances();
         instances.retain(|key, instance| {
             if key.scope == scope {

@@ -49,6 +49,9 @@ async fn mirrored(request: &Request<'_>, server: &str, name: &str) -> Result<(),
     }
     let view = session.view();
     let Some(shown) = view.tools.find(name) else { return Ok(()) };
+    if shown.mirrored.is_empty() {
+        return Ok(());
+    }
     let params = request.message.raw_params().unwrap_or("{}");
     for one in &shown.mirrored {
         one.check(params, &fields)

@@ -98,6 +98,8 @@ fn refusal(failure: &Failure, message: &Message) -> Bytes {
 pub struct Gateway {
     me: Weak<Gateway>,
     config: Arc<Config>,
+    /// Where each enabled backend stands in the config.
+    places: HashMap<String, usize>,
     policy: Policy,
     supervisor: Arc<Supervisor>,
     catalog: Catalog,
@@ -131,9 +133,12 @@ impl Gateway {
         keys: Keys,
         tracker: TaskTracker,
     ) -> Arc<Self> {
+        let places = config.servers.iter().enumerate().filter(|(_, server)| server.enabled);
+        let places = places.map(|(at, server)| (server.name.clone(), at)).collect();
         let gateway = Arc::new_cyclic(|me| Gateway {
             me: Weak::clone(me),
             config,
+            places,
             policy,
             catalog: Catalog::new(Disk::new(cache)),
             sessions: Mutex::default(),
@@ -227,7 +232,7 @@ impl Gateway {
 
     /// Starts the backends that the config wants running from the start.
     pub fn start_eager(self: &Arc<Self>, owner: &Principal) {
-        let holder = Holder { user: owner.key(), session: String::new(), folder: None };
+        let holder = Holder { user: Arc::clone(owner.key()), session: "".into(), folder: None };
         for server in self.servers().filter(|server| !server.lazy) {
             if matches!(server.share, Share::Session | Share::Project) {
                 let name = &server.name;
@@ -298,7 +303,7 @@ impl Gateway {
     }
 
     fn server(&self, name: &str) -> Option<&Server> {
-        self.servers().find(|server| server.name == name)
+        self.places.get(name).and_then(|at| self.config.servers.get(*at))
     }
 
     /// The instance that this session's calls go to.

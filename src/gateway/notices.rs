@@ -205,8 +205,10 @@ impl Gateway {
     fn serves_several(&self, link: &Link) -> bool {
         let sessions = link.sessions();
         let mut users = sessions.into_iter().filter_map(|serial| self.session(serial));
-        let first = users.next().map(|session| session.principal().key());
-        first.is_some_and(|first| users.any(|session| session.principal().key() != first))
+        let first = users.next();
+        first.is_some_and(|first| {
+            users.any(|session| session.principal().key() != first.principal().key())
+        })
     }
 
     fn unknown_notice(&self, from: &Instance, link: &Link, message: &Message) {

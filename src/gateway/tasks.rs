@@ -7,7 +7,7 @@
 use std::{
     collections::{HashMap, VecDeque},
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -59,7 +59,7 @@ type TaskKey = (InstanceKey, String);
 struct Known {
     /// Tells it from an earlier task of the same key.
     number: u64,
-    owner: String,
+    owner: Arc<str>,
     session: u64,
     /// The tool that made it, as it was shown and as its backend calls it.
     tool: Option<(String, String)>,
@@ -212,7 +212,7 @@ impl Gateway {
         let number = self.tasks.last.fetch_add(1, Ordering::Relaxed);
         let known = Known {
             number,
-            owner: session.principal().key(),
+            owner: Arc::clone(session.principal().key()),
             session: session.serial(),
             tool: tool(request),
             lease: (!over).then(|| lease.instance().hold()).flatten(),
@@ -303,13 +303,14 @@ impl Gateway {
         let bytes = message.edit().finish();
         let server = from.server();
         for session in self.users_of(from) {
-            // Another's task may have the same id.
+            // Another task may have the same id, and be another's.
             let key = (from.key().clone(), id.clone().into_owned());
             let all = self.tasks.all();
             let known = all.get(&key);
-            let seen = known.and_then(|task| self.task_permit(&session, server, task)).is_some();
+            let seen = known.filter(|task| self.task_permit(&session, server, task).is_some());
+            let number = seen.map(|task| task.number);
             drop(all);
-            if seen {
+            if number.is_some_and(|number| session.hears_task(number)) {
                 session.tell(bytes.clone());
             }
         }
@@ -319,17 +320,20 @@ impl Gateway {
     }
 
     /// Listens to a task for a session that may see it. `None` if there is nothing to hear.
-    pub(super) async fn hear_task(&self, session: &Session, id: &str) -> Option<Hearing> {
+    /// With the number that tells this task from others of its id.
+    pub(super) async fn hear_task(&self, session: &Session, id: &str) -> Option<(Hearing, u64)> {
         let seen = self.tasks_seen(session, id);
         let [permit] = seen.as_slice() else { return None };
         let server = permit.server();
+        let key = (self.key(self.server(server)?, session), id.to_owned());
+        let number = self.tasks.all().get(&key)?.number;
         let running = self.supervisor.running(server, session.holder(), session.speak());
         let link = running.as_ref().and_then(|instance| instance.link());
         let (instance, link) = (running?, link.filter(|link| link.era() == Era::Modern)?);
         session.uses(server);
         let mut hearing = self.hear(&instance, &link, Subject::Task(id.to_owned()))?;
         hearing.agreed(instance.server().timeouts.call).await.ok()?;
-        Some(hearing)
+        Some((hearing, number))
     }
 
     /// The tasks of this id that a session may see: by instance, with the permit for each.
@@ -350,7 +354,7 @@ impl Gateway {
             Some((exposed, bare)) => Target::Tool { server, exposed, bare },
             None => Target::Server { server },
         };
-        let own = task.owner == session.principal().key();
+        let own = task.owner == *session.principal().key();
         own.then(|| self.policy.authorize(session.principal(), target)).flatten()
     }
 

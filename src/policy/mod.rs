@@ -163,8 +163,10 @@ impl Policy {
         };
         let known = self.servers.get(server);
         let prefix = known.and_then(|known| known.prefix.as_deref());
-        let forms = rules::forms(target, prefix);
-        let allowed = principal.rules().iter().all(|rules| match target {
+        // Most callers and servers have no rule that could say no; then no names are made up.
+        let mut rules = principal.rules().iter().filter(|rules| rules.restricts()).peekable();
+        let forms = rules.peek().map(|_| rules::forms(target, prefix)).unwrap_or_default();
+        let allowed = rules.all(|rules| match target {
             Target::Server { server } => rules.may_reach(server, prefix),
             // A rule that denies all names under the prefix does not match a URI.
             Target::Resource { server, .. } => {
@@ -174,7 +176,7 @@ impl Policy {
         });
         let kept = match target {
             Target::Tool { bare, .. } => {
-                known.is_none_or(|known| known.tools.allow(&[bare.to_owned()]))
+                known.is_none_or(|it| !it.tools.restricts() || it.tools.allow(&[bare.to_owned()]))
             }
             _ => true,
         };

@@ -1,6 +1,9 @@
 //! Who is calling, and how we know.
 
-use std::sync::Arc;
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
+};
 
 use super::rules::Rules;
 
@@ -20,12 +23,20 @@ pub enum Credential {
 pub struct Principal {
     uid: u32,
     roles: Vec<String>,
+    key: Arc<str>,
+    role: String,
+    number: u64,
     rules: Vec<Arc<Rules>>,
 }
 
 impl Principal {
+    /// Its words are made once: every call says them.
     pub(super) fn new(uid: u32, roles: Vec<String>, rules: Vec<Arc<Rules>>) -> Self {
-        Principal { uid, roles, rules }
+        let key: Arc<str> = format!("uid:{uid}").into();
+        let role = if roles.is_empty() { "all".to_owned() } else { roles.join("+") };
+        let mut hasher = DefaultHasher::new();
+        (&key, &role).hash(&mut hasher);
+        Principal { uid, roles, key, role, number: hasher.finish(), rules }
     }
 
     pub fn uid(&self) -> u32 {
@@ -33,8 +44,8 @@ impl Principal {
     }
 
     /// The names of the roles that hold together, or `all`.
-    pub fn role(&self) -> String {
-        if self.roles.is_empty() { "all".to_owned() } else { self.roles.join("+") }
+    pub fn role(&self) -> &str {
+        &self.role
     }
 
     /// True when any of its roles holds anything back.
@@ -43,8 +54,13 @@ impl Principal {
     }
 
     /// What separates one caller's instances and lists from another's.
-    pub fn key(&self) -> String {
-        format!("uid:{}", self.uid)
+    pub fn key(&self) -> &Arc<str> {
+        &self.key
+    }
+
+    /// The same for the same caller in the same roles.
+    pub fn number(&self) -> u64 {
+        self.number
     }
 
     pub(super) fn rules(&self) -> &[Arc<Rules>] {

@@ -42,15 +42,18 @@ macro_rules! picks {
                     }
 
                     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                        #[derive(Default)]
+                        struct Seen {
+                            $($field: bool,)*
+                        }
                         let mut found = $name::default();
-                        let mut seen: Vec<&'static str> = Vec::new();
+                        let mut seen = Seen::default();
                         while let Some(Key(key)) = map.next_key()? {
                             match key.as_ref() {
                                 $($key => {
-                                    if seen.contains(&$key) {
+                                    if std::mem::replace(&mut seen.$field, true) {
                                         return Err(de::Error::duplicate_field($key));
                                     }
-                                    seen.push($key);
                                     found.$field = picks!(@value map $($how)?);
                                 })*
                                 key => {
@@ -158,6 +161,10 @@ picks! {
 /// Whether the key is the other one to a reader that is blind to letter case, such as Go's
 /// `encoding/json`, where the last one wins.
 fn folds_to(key: &str, name: &str) -> bool {
+    if key.is_ascii() {
+        // The names are, so this is what folding comes to: most keys have another length.
+        return key.eq_ignore_ascii_case(name);
+    }
     key.chars().map(fold).eq(name.chars().map(fold))
 }
 

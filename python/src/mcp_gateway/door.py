@@ -20,7 +20,7 @@ from . import __version__
 from .runner import Runner
 from .session import Session
 from .toolset import ToolSet
-from .wire import LINE, Output, TooLong, lines
+from .wire import LINE, Output, lines
 
 _LONGEST_PATH = 100  # of 107; macOS has 103
 
@@ -80,12 +80,7 @@ class Door:
             name=self._name, version=__version__, limit=LINE,
         )
         try:
-            for line in lines(connection.fileno(), LINE):
-                output.wait_for_room()
-                if isinstance(line, TooLong):
-                    session.refuse_long_line()
-                else:
-                    session.receive(line)
+            session.serve(lines(connection.fileno(), LINE))
         finally:
             session.close()
             output.close()

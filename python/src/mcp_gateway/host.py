@@ -19,7 +19,7 @@ from . import __version__
 from .lifeline import parent
 from .loading import Loader, Source
 from .toolset import ToolSet
-from .wire import LINE, Output, TooLong, keep_for_protocol, lines
+from .wire import LINE, Output, keep_for_protocol, lines
 
 FORMAT = 1
 """Of what ``--list`` prints; changed when its meaning is."""
@@ -121,12 +121,7 @@ def _serve(tools: ToolSet, options: argparse.Namespace, real_in: int, real_out: 
 
     def read() -> None:
         try:
-            for line in lines(real_in, options.max_line, parent()):
-                output.wait_for_room()
-                if isinstance(line, TooLong):
-                    session.refuse_long_line()
-                else:
-                    session.receive(line)
+            session.serve(lines(real_in, options.max_line, parent()))
         finally:
             session.close()
             over.set()

@@ -2,7 +2,7 @@
 
 Legacy (2024-11-05 to 2025-11-25) opens with ``initialize`` and asks the client by requests.
 Modern (2026-07-28) says everything with each request and asks by ``input_required``; both may be
-spoken on one pipe. Reads no descriptor: whoever does calls ``receive`` with each line.
+spoken on one pipe. Reads no descriptor: whoever does gives the lines to ``serve``.
 """
 
 from __future__ import annotations
@@ -16,8 +16,11 @@ from . import protocol as rpc
 from .call import Call, Request
 from .parking import Parking
 from .protocol import META, RpcError
+from .wire import TooLong
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from .questions import Question
     from .runner import Runner
     from .toolset import ToolSet
@@ -57,6 +60,15 @@ class Session:
 
     # ---- in ----
 
+    def serve(self, source: Iterable[bytes | TooLong]) -> None:
+        """Takes one message after the other, each when there is room for its answer."""
+        for line in source:
+            self.output.wait_for_room()
+            if isinstance(line, TooLong):
+                self._refuse_long_line()
+            else:
+                self.receive(line)
+
     def receive(self, line: bytes) -> None:
         try:
             message = rpc.parse(line)
@@ -74,7 +86,7 @@ class Session:
             neither = RpcError(rpc.INVALID_REQUEST, "Neither a request nor an answer")
             self.output.write(rpc.failure(known if rpc.is_id(known) else None, neither))
 
-    def refuse_long_line(self) -> None:
+    def _refuse_long_line(self) -> None:
         most = self.limit >> 20
         error = RpcError(rpc.INVALID_REQUEST, f"A message is at most {most} MiB")
         self.output.write(rpc.failure(None, error))

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use hyper::{HeaderMap, StatusCode};
+use hyper::{HeaderMap, StatusCode, header::HeaderName};
 
 use super::{
     answer::{self, Answer},
@@ -141,7 +141,7 @@ fn status(response: &Outgoing) -> StatusCode {
 
 /// That the header says what the body says. What the body lacks is said by whoever reads it.
 fn check(headers: &HeaderMap, message: &Message) -> Result<(), String> {
-    let named = only(headers, "mcp-protocol-version")?;
+    let named = only(headers, &head::PROTOCOL_VERSION)?;
     let named = named.ok_or("MCP-Protocol-Version is missing")?;
     let version = message.version().and_then(|raw| serde_json::from_str::<String>(raw).ok());
     if version.is_none() || message.client_capabilities().is_none() {
@@ -154,7 +154,7 @@ fn check(headers: &HeaderMap, message: &Message) -> Result<(), String> {
     if named != crate::protocol::MODERN {
         return Ok(());
     }
-    let method = only(headers, head::METHOD.as_str())?.ok_or("Mcp-Method is missing")?;
+    let method = only(headers, &head::METHOD)?.ok_or("Mcp-Method is missing")?;
     if method != message.method() {
         return Err(format!("Mcp-Method is {method}, and the method another one"));
     }
@@ -166,7 +166,7 @@ fn check(headers: &HeaderMap, message: &Message) -> Result<(), String> {
         }
         _ => return Ok(()),
     };
-    let name = only(headers, head::NAME.as_str())?.map(decode_field).transpose();
+    let name = only(headers, &head::NAME)?.map(decode_field).transpose();
     let name = name.map_err(|why| format!("Mcp-Name {why}"))?;
     match (what, name) {
         (Some(what), Some(name)) if what != name => {
@@ -179,7 +179,7 @@ fn check(headers: &HeaderMap, message: &Message) -> Result<(), String> {
 }
 
 /// A field's text; a field that comes twice might be read as either.
-fn only<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, String> {
+fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, String> {
     let mut values = headers.get_all(name).iter();
     let Some(value) = values.next() else { return Ok(None) };
     if values.next().is_some() {
@@ -192,9 +192,7 @@ fn only<'a>(headers: &'a HeaderMap, name: &str) -> Result<Option<&'a str>, Strin
 /// The fields that repeat arguments, by the part of their name that the tool has chosen. Which of
 /// them mean anything only the tool's definition says; what is no text is said to be none.
 fn fields(headers: &HeaderMap) -> Vec<(String, String)> {
-    let own = |name: &hyper::header::HeaderName| {
-        name.as_str().strip_prefix(head::PARAM).map(str::to_owned)
-    };
+    let own = |name: &HeaderName| name.as_str().strip_prefix(head::PARAM).map(str::to_owned);
     let text =
         |value: &hyper::header::HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
     headers.iter().filter_map(|(name, value)| Some((own(name)?, text(value)))).collect()
@@ -202,7 +200,7 @@ fn fields(headers: &HeaderMap) -> Vec<(String, String)> {
 
 #[cfg(test)]
 mod tests {
-    use hyper::header::{HeaderName, HeaderValue};
+    use hyper::header::HeaderValue;
 
     use super::*;
 

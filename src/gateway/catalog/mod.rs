@@ -155,7 +155,7 @@ impl Catalog {
 
     /// A session is over, and what was listed for it alone.
     pub(super) fn forget_session(&self, session: &str) {
-        let scope = Scope::Session(session.to_owned());
+        let scope = Scope::Session(session.into());
         self.listings().all.retain(|key, _| key.scope != scope);
         // A view of its own has the session's id at the end of its key.
         let own = format!("\0{session}");
@@ -196,7 +196,7 @@ impl Catalog {
 /// The name of a holder that outlives the daemon.
 fn holder(key: &InstanceKey) -> Option<String> {
     let mut holder = match &key.scope {
-        Scope::User(user) => user.clone(),
+        Scope::User(user) => user.to_string(),
         Scope::Project(user, folder) => format!("{user}\0{}", folder.display()),
         Scope::All => "all".to_owned(),
         Scope::Session(_) => return None,
@@ -214,7 +214,7 @@ mod tests {
     fn key(session: &str) -> InstanceKey {
         InstanceKey {
             server: "s".into(),
-            scope: Scope::Session(session.to_owned()),
+            scope: Scope::Session(session.into()),
             speak: Speak::Best,
         }
     }

@@ -45,20 +45,22 @@ pub(in crate::gateway) struct Filter {
     /// The request's id, as JSON text.
     id: String,
     lists: Vec<&'static str>,
-    tasks: Vec<String>,
+    /// By the gateway's own numbers.
+    tasks: Vec<u64>,
 }
 
 impl Filter {
+    pub(in crate::gateway) fn hears_task(&self, number: u64) -> bool {
+        self.tasks.contains(&number)
+    }
+
     /// The notification as this request gets it; `None` if it is none of its business. Whether
-    /// the resource of an update is, the session's subscriptions have said.
+    /// a resource or a task is, has been looked at before.
     pub(in crate::gateway) fn marked(&self, bytes: Bytes) -> Option<Bytes> {
         let message = Message::parse(bytes).ok()?;
         let method = message.method();
         let wanted = match method.as_ref() {
-            method::RESOURCE_UPDATED => true,
-            method::TASK_CHANGED => {
-                message.task_id().is_some_and(|id| self.tasks.iter().any(|known| *known == id))
-            }
+            method::RESOURCE_UPDATED | method::TASK_CHANGED => true,
             method => self.lists.contains(&method),
         };
         let marked = message.with_params(|params| with_subscription(params, &self.id));
@@ -96,9 +98,10 @@ pub(in crate::gateway) async fn listen(request: &Request<'_>) -> Result<Answer, 
         honoured.insert("resourceSubscriptions".to_owned(), resources.into());
     }
     // Held as long as the request goes on.
-    let (tasks, _hearings) = hear_tasks(session, wanted.task_ids).await;
-    if !tasks.is_empty() {
-        honoured.insert("taskIds".to_owned(), tasks.clone().into());
+    let (ids, heard) = hear_tasks(session, wanted.task_ids).await;
+    let (_hearings, tasks): (Vec<Hearing>, Vec<u64>) = heard.into_iter().unzip();
+    if !ids.is_empty() {
+        honoured.insert("taskIds".to_owned(), ids.into());
     }
     let view = session.view();
     for kind in Kind::ALL.into_iter().filter(|kind| lists.contains(&kind.changed())) {
@@ -174,7 +177,10 @@ impl Drop for Task {
 }
 
 /// Those of the tasks that are this client's and that their backends tell of.
-async fn hear_tasks(session: &Arc<Session>, ids: Vec<String>) -> (Vec<String>, Vec<Hearing>) {
+async fn hear_tasks(
+    session: &Arc<Session>,
+    ids: Vec<String>,
+) -> (Vec<String>, Vec<(Hearing, u64)>) {
     let (mut heard, mut hearings) = (Vec::new(), Vec::new());
     let until = tokio::time::Instant::now() + AGREEING;
     for id in ids {
@@ -208,11 +214,8 @@ mod tests {
 
     #[test]
     fn only_what_was_asked_for_is_told_and_under_the_requests_id() {
-        let filter = Filter {
-            id: "\"a\"".into(),
-            lists: vec![method::TOOLS_CHANGED],
-            tasks: vec!["t".into()],
-        };
+        let filter =
+            Filter { id: "\"a\"".into(), lists: vec![method::TOOLS_CHANGED], tasks: vec![7] };
         let marked = |text: &'static str| {
             filter.marked(text.into()).map(|bytes| String::from_utf8(bytes.to_vec()).unwrap())
         };
@@ -224,12 +227,12 @@ mod tests {
             marked(r#"{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"u","x":1.0,"_meta":{"io.modelcontextprotocol/subscriptionId":7,"k":2}}}"#).unwrap(),
             r#"{"jsonrpc":"2.0","method":"notifications/resources/updated","params":{"uri":"u","x":1.0,"_meta":{"io.modelcontextprotocol/subscriptionId":"a","k":2}}}"#
         );
+        assert!(filter.hears_task(7) && !filter.hears_task(8));
         assert!(
             marked(r#"{"jsonrpc":"2.0","method":"notifications/tasks","params":{"taskId":"t"}}"#)
                 .is_some()
         );
         for other in [
-            r#"{"jsonrpc":"2.0","method":"notifications/tasks","params":{"taskId":"x"}}"#,
             r#"{"jsonrpc":"2.0","method":"notifications/prompts/list_changed"}"#,
             r#"{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info"}}"#,
         ] {

@@ -46,7 +46,7 @@ pub(in crate::gateway) struct Parking(Mutex<HashMap<[u8; 16], Parked>>);
 struct Parked {
     call: Exchange,
     kept: Kept,
-    principal: String,
+    principal: Arc<str>,
     client: u64,
     /// The request that was answered with the questions, as JSON text of its id.
     request: String,
@@ -295,7 +295,7 @@ fn park(
         seal(order, call.lease.instance(), id, &Held::Parked, until.saturating_duration_since(now));
     let answer = input_required(order, call.link(), inputs, &state);
     let parked = Parked {
-        principal: request.session.principal().key(),
+        principal: Arc::clone(request.session.principal().key()),
         client: request.session.client_number(),
         request: request.id().to_owned(),
         asked: inputs.iter().map(|input| (input.key.clone(), input.number)).collect(),

@@ -1,5 +1,6 @@
 //! One client's conversation: who it is, what it asked for, what is in flight.
 
+mod shown;
 mod single;
 
 use std::{
@@ -64,6 +65,17 @@ pub struct Session {
     state: Mutex<State>,
 }
 
+/// What the sessions of one client have in common.
+struct Who {
+    id: String,
+    principal: Arc<Principal>,
+    layer: Layer,
+    holder: Arc<Holder>,
+    client: u64,
+    hung_up: CancellationToken,
+    ended: CancellationToken,
+}
+
 #[derive(Default)]
 struct State {
     client: Option<Arc<Client>>,
@@ -98,19 +110,22 @@ struct Flight {
 impl Session {
     pub(super) fn new(gateway: Arc<Gateway>, serial: u64, hello: Hello) -> Arc<Self> {
         let id = random_id();
-        let holder = Holder { user: hello.principal.key(), session: id.clone(), folder: hello.cwd };
-        let (principal, layer) = (hello.principal, hello.layer);
-        Arc::new(Session::blank(gateway, serial, id, principal, layer, Arc::new(holder)))
+        let user = Arc::clone(hello.principal.key());
+        let holder = Holder { user, session: id.as_str().into(), folder: hello.cwd };
+        let who = Who {
+            id,
+            principal: hello.principal,
+            layer: hello.layer,
+            holder: Arc::new(holder),
+            client: serial,
+            hung_up: CancellationToken::new(),
+            ended: CancellationToken::new(),
+        };
+        Arc::new(Session::blank(gateway, serial, Era::Legacy, who, State::default()))
     }
 
-    fn blank(
-        gateway: Arc<Gateway>,
-        serial: u64,
-        id: String,
-        principal: Arc<Principal>,
-        layer: Layer,
-        holder: Arc<Holder>,
-    ) -> Self {
+    fn blank(gateway: Arc<Gateway>, serial: u64, era: Era, who: Who, state: State) -> Self {
+        let Who { id, principal, layer, holder, client, hung_up, ended } = who;
         Session {
             gateway,
             serial,
@@ -118,15 +133,15 @@ impl Session {
             principal,
             layer,
             holder,
-            era: Era::Legacy,
-            client: serial,
+            era,
+            client,
             questions: Questions::default(),
             subscriptions: Subscriptions::default(),
             speak: OnceLock::new(),
             parked: AtomicBool::new(false),
-            hung_up: CancellationToken::new(),
-            ended: CancellationToken::new(),
-            state: Mutex::default(),
+            hung_up,
+            ended,
+            state: Mutex::new(state),
         }
     }
 
@@ -372,9 +387,11 @@ impl Session {
         drop(subscriptions);
         self.gateway.rehome_questions(self);
         self.questions.close();
-        self.gateway.tasks.forget_session(self.serial);
         self.gateway.sessions().remove(&self.serial);
         if self.era == Era::Legacy {
+            // No serial number comes twice, so a task may well name one request's for longer: to
+            // look through all of them after each request would cost more than it is worth.
+            self.gateway.tasks.forget_session(self.serial);
             self.hung_up.cancel();
             self.ended.cancel();
             self.gateway.parking.release(self.client, None);
@@ -438,54 +455,6 @@ impl Session {
 
     pub(super) fn used(&self) -> Vec<Arc<str>> {
         self.state().used.iter().cloned().collect()
-    }
-
-    /// Notes what a list looked like when it was sent.
-    pub(super) fn note_shown(&self, kind: Kind, mark: u64) {
-        let mut state = self.state();
-        state.shown.retain(|(known, _)| *known != kind);
-        state.shown.push((kind, mark));
-    }
-
-    /// True if this list was sent and looks different now; notes the new look.
-    pub(super) fn looks_new(&self, kind: Kind, mark: u64) -> bool {
-        let mut state = self.state();
-        match state.shown.iter_mut().find(|(known, _)| *known == kind) {
-            Some((_, shown)) => std::mem::replace(shown, mark) != mark,
-            None => false,
-        }
-    }
-
-    /// What the session sees, kept until the catalog changes.
-    pub(super) fn view(&self) -> Arc<View> {
-        let generation = self.gateway.catalog.generation();
-        if let Some((known, view)) = &self.state().view
-            && *known == generation
-        {
-            return Arc::clone(view);
-        }
-        let (generation, view) = self.gateway.view(self);
-        self.state().view = Some((generation, Arc::clone(&view)));
-        view
-    }
-
-    /// Sessions with the same key see the same.
-    pub(super) fn view_key(&self) -> String {
-        let own = match &self.layer {
-            Layer::Aggregate => self.gateway.servers().any(|server| server.share == Share::Session),
-            Layer::Server(name) => {
-                self.gateway.server(name).is_some_and(|server| server.share == Share::Session)
-            }
-        };
-        format!(
-            "{}\0{}\0{:?}\0{:?}\0{:?}\0{}",
-            self.principal.key(),
-            self.principal.role(),
-            self.layer,
-            self.speak(),
-            self.holder.folder,
-            if own { self.holder.session.as_str() } else { "" },
-        )
     }
 }
 

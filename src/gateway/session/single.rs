@@ -1,14 +1,10 @@
 //! Sessions of the modern era: each serves one request, and ends with it.
 
-use std::{
-    hash::{DefaultHasher, Hash, Hasher},
-    sync::{Arc, Mutex, atomic::Ordering},
-};
+use std::sync::{Arc, atomic::Ordering};
 
 use bytes::Bytes;
-use tokio_util::sync::CancellationToken;
 
-use super::{Session, State};
+use super::{Session, State, Who};
 use crate::{
     backend::Holder,
     gateway::{
@@ -17,7 +13,6 @@ use crate::{
         error::Failure,
         opening::Client,
     },
-    policy::Principal,
     protocol::{Era, Message, stream},
 };
 
@@ -50,36 +45,47 @@ impl Session {
         said: Said,
         message: &Message,
     ) -> Arc<Self> {
-        let user = hello.principal.key();
-        let session = format!("{STATELESS}{user}");
+        let user = Arc::clone(hello.principal.key());
+        let session = [STATELESS, &user].concat().into();
         // All of a principal's requests count as one client's: which of its programs a backend
         // asks makes no difference to what it may know.
-        let client = number(&hello.principal) | 1 << 63;
+        let client = hello.principal.number() | 1 << 63;
         let holder = Arc::new(Holder { user, session, folder: hello.cwd });
-        let id = format!("{serial:08x}");
-        let ends = (gateway.ending.clone(), gateway.ending.clone());
-        let blank = Session::blank(gateway, serial, id, hello.principal, hello.layer, holder);
-        Arc::new(blank.of_request(client, said, message, ends))
+        let who = Who {
+            id: format!("{serial:08x}"),
+            principal: hello.principal,
+            layer: hello.layer,
+            holder,
+            client,
+            hung_up: gateway.ending.clone(),
+            ended: gateway.ending.clone(),
+        };
+        Session::of_request(gateway, serial, who, said, message)
     }
 
     /// For one request of the modern era of this session's client.
     fn child(&self, serial: u64, said: Said, message: &Message) -> Arc<Self> {
-        let (gateway, id) = (Arc::clone(&self.gateway), self.id.clone());
-        let (principal, holder) = (Arc::clone(&self.principal), Arc::clone(&self.holder));
-        let blank = Session::blank(gateway, serial, id, principal, self.layer.clone(), holder);
-        let ends = (self.hung_up.clone(), self.ended.clone());
-        Arc::new(blank.of_request(self.client, said, message, ends))
+        let who = Who {
+            id: self.id.clone(),
+            principal: Arc::clone(&self.principal),
+            layer: self.layer.clone(),
+            holder: Arc::clone(&self.holder),
+            client: self.client,
+            hung_up: self.hung_up.clone(),
+            ended: self.ended.clone(),
+        };
+        Session::of_request(Arc::clone(&self.gateway), serial, who, said, message)
     }
 
     fn of_request(
-        self,
-        client: u64,
+        gateway: Arc<Gateway>,
+        serial: u64,
+        who: Who,
         said: Said,
         message: &Message,
-        (hung_up, ended): (CancellationToken, CancellationToken),
-    ) -> Self {
-        let state = Mutex::new(State::said(said, message));
-        Session { era: Era::Modern, client, hung_up, ended, state, ..self }
+    ) -> Arc<Self> {
+        let state = State::said(said, message);
+        Arc::new(Session::blank(gateway, serial, Era::Modern, who, state))
     }
 
     /// The session that serves this request: itself, or one for the request alone.
@@ -101,7 +107,12 @@ impl Session {
 
     /// Sessions with the same number are one principal's, in the same role.
     pub(in crate::gateway) fn owner_number(&self) -> u64 {
-        number(&self.principal)
+        self.principal.number()
+    }
+
+    /// Whether its one request listens to the task of this number.
+    pub(in crate::gateway) fn hears_task(&self, number: u64) -> bool {
+        self.state().listens.as_ref().is_some_and(|(filter, _)| filter.hears_task(number))
     }
 
     /// The session goes on after its request: a call of it waits for the client.
@@ -136,12 +147,6 @@ impl Session {
         state.client = client;
         state.level = level;
     }
-}
-
-fn number(principal: &Principal) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    (principal.key(), principal.role()).hash(&mut hasher);
-    hasher.finish()
 }
 
 impl State {
