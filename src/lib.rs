@@ -12,3 +12,6 @@ pub mod policy;
 pub mod config;
 pub mod protocol;
 pub mod sys;
+pub mod launcher;
+#[cfg(target_os = "linux")]
+pub mod probe;

@@ -12,11 +12,15 @@ use std::{
 
 use serde_json::Value;
 
-/// Top floor first. A room imports only from rooms below it.
-const ROOMS: [&str; 10] = [
+/// Top floor first. A room imports only from rooms below it. The last two stand apart: they are
+/// what `mcp-gateway-exec` is made of, and import nothing of ours.
+const ROOMS: [&str; 12] = [
     "cli", "daemon", "frontend", "gateway", "backend", "spawner", "policy", "config", "protocol",
-    "sys",
+    "sys", "launcher", "probe",
 ];
+
+/// The rooms that act on the kernel.
+const UNSAFE: [&str; 3] = ["sys", "launcher", "probe"];
 
 /// The longest that a file may be.
 const LONGEST: usize = 500;
@@ -25,9 +29,10 @@ const LONGEST: usize = 500;
 const LONG: [(&str, &str); 0] = [];
 
 /// Words that stand in some rooms only: the words, the rooms, why.
-const ONLY: [(&[&str], &[&str], &str); 6] = [
-    (&["unsafe"], &["sys"], "only sys/ has unsafe code"),
-    (&["nix", "libc"], &["sys"], "only sys/ makes system calls of its own"),
+const ONLY: [(&[&str], &[&str], &str); 7] = [
+    (&["unsafe"], &UNSAFE, "only sys/, launcher/ and probe/ have unsafe code"),
+    (&["nix", "libc"], &UNSAFE, "only sys/, launcher/ and probe/ make system calls of their own"),
+    (&["seccompiler"], &["launcher"], "only launcher/ builds a sandbox"),
     (&["serde_yaml", "saphyr_parser"], &["config"], "only config/ knows YAML"),
     (&["hyper", "hyper_util", "http_body_util"], &["frontend"], "only frontend/ knows HTTP"),
     (&["clap_complete", "indicatif"], &["cli"], "only cli/ talks to a terminal"),
@@ -296,9 +301,9 @@ fn words_stay_in_their_rooms() {
 }
 
 #[test]
-fn every_room_but_sys_forbids_unsafe_code() {
+fn every_room_above_the_kernel_forbids_unsafe_code() {
     let mut problems = Vec::new();
-    for room in ROOMS.iter().filter(|room| **room != "sys") {
+    for room in ROOMS.iter().filter(|room| !UNSAFE.contains(room)) {
         let path = format!("src/{room}/mod.rs");
         if !blank(&read(&path)).contains("#![forbid(unsafe_code)]") {
             problems.push(path);

@@ -213,8 +213,8 @@ impl Instance {
         self.on(Event::Launched);
         self.tail.clear();
         self.starts.fetch_add(1, Ordering::Relaxed);
-        let (mut child, pipes) = match spawner.start(&self.server) {
-            Ok(started) => started,
+        let (mut child, pipes) = match spawner.start(&self.server).await {
+            Ok(started) => (started.child, started.pipes),
             Err(error) => {
                 let reason = error.to_string();
                 tracing::warn!(server = self.server_name(), "not started: {reason}");
@@ -223,7 +223,8 @@ impl Instance {
             }
         };
         self.pid.store(child.pid(), Ordering::Relaxed);
-        tracing::info!(server = self.server_name(), pid = child.pid(), "started");
+        let sandbox = self.server.sandbox.profile.word();
+        tracing::info!(server = self.server_name(), pid = child.pid(), sandbox, "started");
         let (link, lines) = Link::new(self.server.limits.calls);
         // Kept while the child starts and no longer: it would keep its stdin open.
         let mut input = pipes.stdin.as_fd().try_clone_to_owned().ok().map(Arc::new);
@@ -328,7 +329,7 @@ impl Instance {
         if unopened && !wanted {
             host.unopened(self);
         }
-        self.end(&link, &**host, &ended, wanted);
+        self.end(spawner, &link, &**host, &ended, wanted);
         true
     }
 
@@ -349,7 +350,14 @@ impl Instance {
         self.link.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
 
-    fn end(self: &Arc<Self>, link: &Arc<Link>, host: &dyn Host, ended: &str, wanted: bool) {
+    fn end(
+        self: &Arc<Self>,
+        spawner: &Spawner,
+        link: &Arc<Link>,
+        host: &dyn Host,
+        ended: &str,
+        wanted: bool,
+    ) {
         self.pid.store(0, Ordering::Relaxed);
         let complaint = self.trouble().1;
         let mut reason = match complaint {
@@ -360,6 +368,9 @@ impl Instance {
         if !last.is_empty() {
             reason.push_str(": ");
             reason.push_str(&last.join(" | "));
+        }
+        if let Some(why) = spawner.explain(&self.server, &last).filter(|_| !wanted) {
+            reason.push_str(&format!(" [{why}]"));
         }
         link.end(&format!("backend \"{}\" ended before it answered: {reason}", self.server.name));
         self.link.lock().unwrap_or_else(PoisonError::into_inner).take();

@@ -3,7 +3,12 @@
 use clap::Args;
 
 use super::{ConfigArgs, Exit, complain, own_role, print_line, read};
-use crate::{config, policy::Policy, sys::peer};
+use crate::{
+    config::{self, Config, Mode},
+    policy::Policy,
+    spawner::Spawner,
+    sys::peer,
+};
 
 #[derive(Args)]
 pub(super) struct CheckArgs {
@@ -15,6 +20,29 @@ pub(super) struct CheckArgs {
     /// Print problems as a JSON array
     #[arg(long, conflicts_with = "print")]
     json: bool,
+}
+
+/// What each server is given on this machine.
+fn grants(config: &Config, out: &mut String) {
+    let spawner = Spawner::new(config, Mode::Foreground);
+    let mut line = |text: String| {
+        out.push_str(&text);
+        out.push('\n');
+    };
+    for server in config.servers.iter().filter(|server| server.enabled) {
+        let grants = spawner.grants(server);
+        line(format!("  {}: {}", server.name, grants.summary(server)));
+        for grant in &grants.given {
+            let what = if grant.write { "writes" } else { "reads" };
+            line(format!("    {what} {} ({})", grant.path.display(), grant.why));
+        }
+        for (path, why) in grants.refused.iter().chain(&grants.missing) {
+            line(format!("    is not given {}, which {why}", path.display()));
+        }
+        if let Some(why) = &grants.program {
+            line(format!("    cannot start: {why}"));
+        }
+    }
 }
 
 pub(super) fn check(args: &CheckArgs) -> Exit {
@@ -53,10 +81,10 @@ pub(super) fn check(args: &CheckArgs) -> Exit {
         let enabled = config.servers.iter().filter(|server| server.enabled).count();
         let file = config.path.as_ref().map(|path| path.display().to_string());
         let file = file.unwrap_or_else(|| "no config file".to_owned());
-        return print_line(&format!(
-            "{file}: ok, {enabled} of {} servers enabled",
-            config.servers.len()
-        ));
+        let mut text =
+            format!("{file}: ok, {enabled} of {} servers enabled\n", config.servers.len());
+        grants(&config, &mut text);
+        return print_line(text.trim_end());
     }
     Exit::Ok
 }

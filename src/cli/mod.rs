@@ -4,6 +4,7 @@
 mod call;
 mod check;
 mod client;
+mod doctor;
 mod list;
 mod serve;
 
@@ -104,6 +105,11 @@ enum Verb {
     List(list::ListArgs),
     /// Check the config: every problem at once, exit 0 or 78
     Check(check::CheckArgs),
+    /// Show what is enforced around each server, by a look from inside its sandbox
+    ///
+    /// Every server's sandbox is put on as for a start, and in it a probe tries to get out. Exit 0;
+    /// 1 if something got through that must not; 69 if a server's sandbox cannot be had.
+    Doctor(doctor::DoctorArgs),
     /// Call one tool and print its result
     ///
     /// Text is printed as it is, everything else as JSON. Exit 1 when the tool reports an error,
@@ -146,6 +152,7 @@ fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
         Verb::Stdio(args) => serve::stdio(args),
         Verb::List(args) => list::list(&args),
         Verb::Check(args) => check::check(&args),
+        Verb::Doctor(args) => doctor::doctor(&args),
         Verb::Call(args) => call::call(args),
         Verb::Schema => {
             let text = serde_json::to_string_pretty(&config::schema()).unwrap_or_default();

@@ -11,7 +11,7 @@ use super::problem::Severity;
 use super::reader::{Reader, Spot};
 use super::server::{self, Around, FILTER_KEYS};
 use super::tree::{At, Entry, Kind, Node};
-use super::{Plugin, RoleRule, Server};
+use super::{Plugin, RoleRule, Server, locate};
 
 pub(super) const KEYS: &[&str] =
     &["name", "servers", "plugins", "roles", "idle_timeout", "timeouts", "registry"];
@@ -66,7 +66,9 @@ pub(super) fn read(
     }
     if let Some(spot) = fields.get("servers") {
         let idle_timeout = part.idle_timeout.unwrap_or(idle);
-        part.servers = servers(reader, &spot, &Around { folder, idle_timeout });
+        let mut own = locate::Folders::find(reader.env).all();
+        own.extend(std::path::absolute(reader.path));
+        part.servers = servers(reader, &spot, &Around { folder, idle_timeout, own: &own });
     }
     if let Some(spot) = fields.get("plugins") {
         part.plugins = plugins(reader, &spot);

@@ -13,6 +13,42 @@ const SYSTEM: &str = "/etc/mcp-gateway";
 const FILE: &str = "gateway.yaml";
 const PARTS: &str = "conf.d";
 
+/// The gateway's own folders: each as the init system gives it, else the user's.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Folders {
+    /// What servers' lists said.
+    pub cache: Option<PathBuf>,
+    /// The servers' own homes.
+    pub state: Option<PathBuf>,
+    /// Where configs are looked for.
+    pub config: Vec<PathBuf>,
+}
+
+impl Folders {
+    pub fn find(env: &dyn Fn(&str) -> Option<String>) -> Self {
+        let absolute = |name: &str| env(name).map(PathBuf::from).filter(|path| path.is_absolute());
+        let user = |name: &str, below: &str| {
+            absolute(name)
+                .or_else(|| absolute("HOME").map(|home| home.join(below)))
+                .map(|folder| folder.join("mcp-gateway"))
+        };
+        let given = |own: &str, init: &str| absolute(own).or_else(|| absolute(init));
+        let config = user("XDG_CONFIG_HOME", ".config").into_iter();
+        Folders {
+            cache: given("MCP_GATEWAY_CACHE", "CACHE_DIRECTORY")
+                .or_else(|| user("XDG_CACHE_HOME", ".cache")),
+            state: given("MCP_GATEWAY_STATE", "STATE_DIRECTORY")
+                .or_else(|| user("XDG_STATE_HOME", ".local/state")),
+            config: config.chain([PathBuf::from(SYSTEM)]).collect(),
+        }
+    }
+
+    /// All of them.
+    pub fn all(&self) -> Vec<PathBuf> {
+        self.cache.iter().chain(&self.state).chain(&self.config).cloned().collect()
+    }
+}
+
 /// Finds the config file. `Ok(None)` is an empty gateway; an explicit path must exist, and an
 /// empty one counts as not given.
 pub fn discover(explicit: Option<&Path>) -> Result<Option<PathBuf>, Problems> {

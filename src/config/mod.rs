@@ -17,6 +17,7 @@ mod padding;
 mod problem;
 mod quantity;
 mod reader;
+mod sandbox;
 mod scalar;
 mod schema;
 mod secret;
@@ -32,8 +33,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use load::{Loaded, Mode, load};
-pub use locate::discover;
+pub use locate::{Folders, discover};
 pub use problem::{Problem, Problems, Severity};
+pub use sandbox::{Layer, Network, Profile, Sandbox, refused};
 pub use schema::schema;
 pub use secret::Secret;
 pub use write::write_yaml;
@@ -96,6 +98,7 @@ pub struct Server {
     pub roots: Vec<Root>,
     pub timeouts: Timeouts,
     pub limits: Limits,
+    pub sandbox: Sandbox,
     pub tools: ToolFilter,
 }
 
@@ -116,6 +119,7 @@ impl Server {
             roots: Vec::new(),
             timeouts: Timeouts::default(),
             limits: Limits::default(),
+            sandbox: Sandbox::default(),
             tools: ToolFilter::default(),
         }
     }
@@ -178,11 +182,18 @@ pub struct Limits {
     pub calls: usize,
     /// Bytes in one line of its output.
     pub line: usize,
+    /// Bytes of memory. `None`, here and below, is what the profile says.
+    pub memory: Option<u64>,
+    pub processes: Option<u64>,
+    pub open_files: Option<u64>,
+    /// Bytes of its private /tmp.
+    pub tmp: Option<u64>,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { calls: 32, line: 8 << 20 }
+        let (memory, processes, open_files, tmp) = (None, None, None, None);
+        Self { calls: 32, line: 8 << 20, memory, processes, open_files, tmp }
     }
 }
 

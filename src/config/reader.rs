@@ -45,6 +45,14 @@ impl<'n> Spot<'n> {
         self.plain().is_some_and(|text| resolve(text) == Scalar::Null)
     }
 
+    /// The text of one value, quoted or not; a list and a map have none.
+    pub(super) fn word(&self) -> Option<&'n str> {
+        match &self.node.kind {
+            Kind::Scalar { text, .. } => Some(text),
+            _ => None,
+        }
+    }
+
     /// The text, if it stands without quotes.
     pub(super) fn plain(&self) -> Option<&'n str> {
         match &self.node.kind {

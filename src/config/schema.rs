@@ -89,6 +89,8 @@ struct ServerEntry {
     timeouts: Option<ServerTimeouts>,
     /// What it may take.
     limits: Option<ServerLimits>,
+    /// What of the machine it gets. Default: all layers, and what the README calls the defaults.
+    sandbox: Option<SandboxEntry>,
     /// Which of its tools exist, whoever asks.
     tools: Option<Globs>,
 }
@@ -164,6 +166,86 @@ struct ServerLimits {
     /// Default: 8M.
     #[schemars(schema_with = "size")]
     line: Option<()>,
+    /// Memory of all its processes together, checked every few seconds; and twice as much of each
+    /// one's data, held by the kernel. From 16M. Default: by the profile, 1G for strict.
+    #[schemars(schema_with = "bytes")]
+    memory: Option<()>,
+    /// Processes and threads at a time. Default: by the profile, 64 for strict.
+    #[schemars(range(min = 1, max = 100000))]
+    processes: Option<u32>,
+    /// Open files of each process. Default: by the profile, 1024 for strict.
+    #[schemars(range(min = 64, max = 1048576))]
+    open_files: Option<u32>,
+    /// Its private /tmp, which is memory. From 1M. Default: by the profile, 64M for strict.
+    #[schemars(schema_with = "bytes")]
+    tmp: Option<()>,
+}
+
+/// What of the machine a server gets.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields, transform = all_optional)]
+struct SandboxEntry {
+    /// Default: strict.
+    profile: Option<ProfileWord>,
+    /// true says that `profile: off` is meant.
+    #[schemars(schema_with = "switch")]
+    uncontained: Option<()>,
+    /// Files and folders that it may read: absolute, `~/…`, or relative to this file. With this
+    /// key or `write` it is given nothing that stands in its args.
+    #[schemars(schema_with = "paths")]
+    read: Option<()>,
+    /// The same for reading and writing.
+    #[schemars(schema_with = "paths")]
+    write: Option<()>,
+    /// Default: web; none in a system service.
+    network: Option<NetworkEntry>,
+    /// Layers without which it is not started. Default: all of them.
+    require: Option<Vec<LayerWord>>,
+}
+
+#[derive(JsonSchema)]
+#[schemars(rename_all = "lowercase")]
+enum ProfileWord {
+    /// Nothing but what is given.
+    Strict,
+    /// A browser's own sandbox inside, fonts, more memory and processes.
+    Browser,
+    /// Its working directory for writing, debuggers among its own processes, no limit of memory.
+    Dev,
+    /// No sandbox. Needs `uncontained: true`.
+    Off,
+}
+
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+enum NetworkEntry {
+    Word(NetworkWord),
+    /// TCP to these ports; names only if 53 is one of them.
+    Ports(#[schemars(inner(range(min = 1, max = 65535)))] Vec<u16>),
+}
+
+#[derive(JsonSchema)]
+#[schemars(rename_all = "lowercase")]
+enum NetworkWord {
+    /// None but a loopback of its own.
+    None,
+    /// TCP to 443 and 80, and names. Reduces, does not contain.
+    Web,
+    /// Everything that the machine reaches.
+    Host,
+}
+
+#[derive(JsonSchema)]
+#[schemars(rename_all = "lowercase")]
+enum LayerWord {
+    /// User, mount, pid, IPC, UTS, cgroup and network namespaces, and the private root.
+    Namespaces,
+    /// Landlock's rules for files and ports.
+    Landlock,
+    /// Landlock's scopes for signals and abstract sockets.
+    Scopes,
+    /// The filter of system calls.
+    Seccomp,
 }
 
 #[derive(JsonSchema)]
@@ -229,6 +311,19 @@ fn texts(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": ["array", "null"],
         "items": { "type": ["string", "number", "boolean"] },
+    })
+}
+
+fn paths(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": ["array", "null"], "items": { "type": "string" } })
+}
+
+/// A size of any magnitude.
+fn bytes(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "type": ["integer", "string"],
+        "minimum": 1_048_576,
+        "pattern": r"^[0-9_]+ *(B|k|K|KiB|M|MiB|G|GiB)?$",
     })
 }
 

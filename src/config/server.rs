@@ -1,6 +1,6 @@
 //! One entry of `servers`: its keys, their rules and their defaults.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::env::{self, Missing};
@@ -9,14 +9,15 @@ use super::quantity::duration_text;
 use super::reader::{Fields, Reader, Spot};
 use super::scalar::python_text;
 use super::tree::{Entry, Kind};
-use super::{Discover, Limits, Root, Secret, Server, Share, Timeouts};
+use super::{Discover, Limits, Root, Secret, Server, Share, Timeouts, sandbox};
 
 pub(super) const KEYS: &[&str] = &[
     "command", "args", "env", "cwd", "enabled", "lazy", "prefix", "discover", "share", "roots",
-    "timeouts", "limits", "tools",
+    "timeouts", "limits", "sandbox", "tools",
 ];
 pub(super) const TIMEOUT_KEYS: &[&str] = &["start", "call", "max_call", "idle", "stop"];
-pub(super) const LIMIT_KEYS: &[&str] = &["calls", "line"];
+pub(super) const LIMIT_KEYS: &[&str] =
+    &["calls", "line", "memory", "processes", "open_files", "tmp"];
 pub(super) const FILTER_KEYS: &[&str] = &["allow", "deny"];
 pub(super) const ROOT_KEYS: &[&str] = &["uri", "name"];
 
@@ -34,6 +35,8 @@ pub(super) struct Around<'a> {
     /// Where a relative `cwd` starts.
     pub(super) folder: &'a Path,
     pub(super) idle_timeout: Option<Duration>,
+    /// The gateway's own files and folders, which no server is given.
+    pub(super) own: &'a [PathBuf],
 }
 
 /// Reads `servers.<name>`. `None` only if there is nothing to go on with; problems are noted.
@@ -109,6 +112,10 @@ pub(super) fn read(
     }
     if let Some(fields) = fields.get("limits").and_then(|spot| reader.fields(spot, LIMIT_KEYS)) {
         limits(reader, &fields, &mut server.limits);
+    }
+    if let Some(fields) = fields.get("sandbox").and_then(|spot| reader.fields(spot, sandbox::KEYS))
+    {
+        sandbox::read(reader, &fields, around, &mut server.sandbox);
     }
     if let Some(fields) = fields.get("tools").and_then(|spot| reader.fields(spot, FILTER_KEYS)) {
         (server.tools.allow, server.tools.deny) = filter(reader, &fields);
@@ -279,6 +286,18 @@ fn limits(reader: &mut Reader<'_>, fields: &Fields<'_>, out: &mut Limits) {
     if let Some(line) = fields.get("line").and_then(|spot| reader.size(&spot, 64 << 10, 1 << 30)) {
         out.line = line;
     }
+    let mut size = |key: &str, least: u64| {
+        let spot = fields.get(key)?;
+        reader.size(&spot, least, 1 << 42).map(|size| size as u64)
+    };
+    out.memory = size("memory", 16 << 20);
+    out.tmp = size("tmp", 1 << 20);
+    let mut count = |key: &str, least, most| {
+        let spot = fields.get(key)?;
+        reader.count(&spot, least, most).map(|count| count as u64)
+    };
+    out.processes = count("processes", 1, 100_000);
+    out.open_files = count("open_files", 64, 1 << 20);
 }
 
 /// `{allow: […], deny: […]}`, of a server's tools or of a role.

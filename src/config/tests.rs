@@ -257,7 +257,8 @@ servers:
     share: all
     roots: [/a b, ~/c, "file:///d", {uri: ~, name: 5}]
     timeouts: {start: 1m, call: 500ms, max_call: 1, stop: 0.5}
-    limits: {calls: 1, line: 64K}
+    limits: {calls: 1, line: 64K, memory: 512M, processes: 9, open_files: 100, tmp: 2M}
+    sandbox: {profile: off, uncontained: yes, read: [~/r, rel], write: [], network: [443, 53], require: [seccomp]}
     tools: {allow: [a*], deny: }
   b: {command: x, cwd: ~/w, timeouts: {idle: 5m}, tools: {deny: ["d?"]}}
 plugins: [a.b, {module: c}]
@@ -289,7 +290,21 @@ roles: {all: , none: [], some: ["a[!b]*"], but: {deny: [x]}}
             idle: None,
             stop: Duration::from_millis(500),
         },
-        limits: Limits { calls: 1, line: 64 << 10 },
+        limits: Limits {
+            calls: 1,
+            line: 64 << 10,
+            memory: Some(512 << 20),
+            processes: Some(9),
+            open_files: Some(100),
+            tmp: Some(2 << 20),
+        },
+        sandbox: Sandbox {
+            profile: Profile::Off,
+            read: Some(vec!["/home/u/r".into(), folder.join("rel")]),
+            write: Some(Vec::new()),
+            network: Some(Network::Ports(vec![443, 53])),
+            require: vec![Layer::Seccomp],
+        },
         tools: ToolFilter { allow: Some(vec!["a*".to_owned()]), deny: Vec::new() },
         ..Server::named("1")
     };

@@ -7,8 +7,11 @@ use std::time::Duration;
 use serde_yaml::{Mapping, Value};
 
 use super::quantity::{duration_text, size_text};
+use super::sandbox::{LAYERS, PROFILES};
 use super::server::{DISCOVER, SHARE};
-use super::{Config, Plugin, RoleRule, Root, Server, ToolFilter};
+use super::{
+    Config, Limits, Network, Plugin, Profile, RoleRule, Root, Sandbox, Server, ToolFilter,
+};
 
 /// Writes the whole configuration, without secrets.
 pub fn write_yaml(config: &Config) -> String {
@@ -48,18 +51,47 @@ fn value(server: &Server) -> Value {
                 ("stop", duration(timeouts.stop)),
             ]),
         ),
-        (
-            "limits",
-            map([
-                ("calls", Value::from(server.limits.calls)),
-                ("line", text(&size_text(server.limits.line as u64))),
-            ]),
-        ),
+        ("limits", limits(&server.limits)),
+        ("sandbox", sandbox(&server.sandbox)),
         ("tools", filter(&server.tools)),
     ];
     let cwd = server.cwd.as_ref().map(|cwd| ("cwd", text(&cwd.to_string_lossy())));
     let prefix = server.prefix.as_ref().map(|prefix| ("prefix", text(prefix)));
     keys.extend(cwd.into_iter().chain(prefix));
+    map(keys)
+}
+
+fn limits(limits: &Limits) -> Value {
+    let size = |bytes: u64| text(&size_text(bytes));
+    let given = [
+        ("memory", limits.memory.map(size)),
+        ("processes", limits.processes.map(Value::from)),
+        ("open_files", limits.open_files.map(Value::from)),
+        ("tmp", limits.tmp.map(size)),
+    ];
+    let always = [("calls", Value::from(limits.calls)), ("line", size(limits.line as u64))];
+    let given = given.into_iter().filter_map(|(key, value)| Some((key, value?)));
+    map(always.into_iter().chain(given))
+}
+
+fn sandbox(sandbox: &Sandbox) -> Value {
+    let paths = |paths: &Vec<std::path::PathBuf>| {
+        paths.iter().map(|path| text(&path.to_string_lossy())).collect::<Value>()
+    };
+    let network = sandbox.network.as_ref().map(|network| match network {
+        Network::None => text("none"),
+        Network::Web => text("web"),
+        Network::Host => text("host"),
+        Network::Ports(ports) => ports.iter().map(|port| Value::from(*port)).collect(),
+    });
+    let require = sandbox.require.iter().map(|layer| word(LAYERS, layer)).collect();
+    let mut keys = vec![("profile", word(PROFILES, &sandbox.profile)), ("require", require)];
+    if sandbox.profile == Profile::Off {
+        keys.push(("uncontained", Value::Bool(true)));
+    }
+    keys.extend(sandbox.read.as_ref().map(|read| ("read", paths(read))));
+    keys.extend(sandbox.write.as_ref().map(|write| ("write", paths(write))));
+    keys.extend(network.map(|network| ("network", network)));
     map(keys)
 }
 

@@ -18,7 +18,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     backend::Supervisor,
-    config::Config,
+    config::{Config, Folders, Mode, Profile},
     frontend::{self, Limits, Shared, http, stdio, unix},
     gateway::{Gateway, Keys},
     policy::{Credential, Policy},
@@ -59,12 +59,18 @@ impl Daemon {
         let policy = Policy::new(&config, peer::own_uid(), role)?;
         let owner = policy.identify(&Credential::Own, None)?;
         let tracker = TaskTracker::new();
-        let supervisor = Supervisor::new(&config.servers, Spawner, tracker.clone());
+        let spawner = Spawner::new(&config, Mode::Foreground);
+        for server in config.servers.iter().filter(|server| server.enabled) {
+            if server.sandbox.profile == Profile::Off {
+                tracing::warn!(server = server.name, "runs without a sandbox, as its config says");
+            }
+        }
+        let supervisor = Supervisor::new(&config.servers, spawner, tracker.clone());
         let gateway = Gateway::new(
             Arc::new(config),
             policy,
             supervisor,
-            cache_folder(),
+            Folders::find(&|name| env::var(name).ok()).cache,
             state_keys()?,
             tracker.clone(),
         );
@@ -169,15 +175,6 @@ fn state_keys() -> anyhow::Result<Keys> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Keys::random()),
         keys => keys.with_context(|| format!("the credential {} is no key", file.display())),
     }
-}
-
-/// The folder that outlives us: given by the init system, or the user's cache.
-fn cache_folder() -> Option<PathBuf> {
-    let absolute = |name| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    absolute("MCP_GATEWAY_CACHE")
-        .or_else(|| absolute("CACHE_DIRECTORY"))
-        .or_else(|| absolute("XDG_CACHE_HOME").map(|folder| folder.join("mcp-gateway")))
-        .or_else(|| absolute("HOME").map(|home| home.join(".cache/mcp-gateway")))
 }
 
 pub use frontend::stdio::Options as StdioOptions;

@@ -87,7 +87,9 @@ class Server:
         self.methods["tools/call"] = self.call_tool
         self.add("echo", "Returns its text", lambda call: text(str(call.argument("text", ""))),
                  text={"type": "string"})
-        self.add("pid", "Returns the process id", lambda call: text(str(os.getpid())))
+        # In a pid namespace of its own every one would be number 2.
+        life = int.from_bytes(os.urandom(4), "big")
+        self.add("pid", "Returns a number that no other process has", lambda call: text(str(life)))
         self.add("cancelled", "Returns the cancellations", lambda call: as_json(self.cancelled))
 
     def add(self, name, description, run, **properties):

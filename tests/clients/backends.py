@@ -51,7 +51,8 @@ def servers(work: Path) -> dict[str, dict]:
     return {
         "everything": javascript("server-everything", "stdio"),
         "filesystem": javascript("server-filesystem", str(work / "files")),
-        "memory": javascript("server-memory") | {"env": {"MEMORY_FILE_PATH": str(work / "memory.jsonl")}},
+        "memory": javascript("server-memory")
+        | {"env": {"MEMORY_FILE_PATH": str(work / "memory.jsonl")}, "sandbox": {"write": [str(work)]}},
         "sequential-thinking": javascript("server-sequential-thinking"),
         "time": {"command": str(bin_ / "mcp-server-time"), "args": ["--local-timezone", "UTC"]},
         "git": {

@@ -97,7 +97,7 @@ class Gateway:
         self.file.write_text(json.dumps(config))
         self.socket = folder / "gateway.sock"
         self.log = folder / "gateway.log"
-        self.env = os.environ | {"MCP_GATEWAY_CACHE": str(folder / "cache"), "MCP_GATEWAY_LOG": "info,audit=off"}
+        self.env = os.environ | {"MCP_GATEWAY_CACHE": str(folder / "cache"), "MCP_GATEWAY_STATE": str(folder / "state"), "MCP_GATEWAY_LOG": "info,audit=off"}
 
     def __enter__(self) -> "Gateway":
         command = [self.binary, "serve", "--config", self.file, "--port", "0", "--socket", self.socket]
@@ -136,7 +136,7 @@ class Gateway:
         only = ["--server", backend] if layer == "server" else []
         return {
             "stdio": [str(self.binary), "stdio", "--config", str(self.file), *only],
-            "env": {"MCP_GATEWAY_CACHE": str(self.folder / "cache"), "MCP_GATEWAY_LOG": "error"},
+            "env": {"MCP_GATEWAY_CACHE": str(self.folder / "cache"), "MCP_GATEWAY_STATE": str(self.folder / "state"), "MCP_GATEWAY_LOG": "error"},
         }
 
 

@@ -46,7 +46,7 @@ start() {
 
 # gateway NAME: a daemon with $work/NAME.yaml.
 gateway() {
-    MCP_GATEWAY_CACHE=$work/$1.cache MCP_GATEWAY_LOG=info,audit=off \
+    MCP_GATEWAY_CACHE=$work/$1.cache MCP_GATEWAY_STATE=$work/state MCP_GATEWAY_LOG=info,audit=off \
         start "$1" 'listening on (http://[^/]+)/mcp' \
         "$gateway_bin" serve -c "$work/$1.yaml" --port 0
 }

@@ -76,7 +76,7 @@ fn definitions_keep_unknown_members_and_big_numbers() {
 
 /// What the backend received for the call of this tool.
 fn received(world: &World, tool: &str) -> String {
-    let trace = world.read("trace");
+    let trace = world.read("traces/all");
     let words = format!("{tool:?}");
     let line = trace.lines().find(|line| line.contains("tools/call") && line.contains(&words));
     line.unwrap_or_else(|| panic!("{tool} in {trace}")).to_owned()
@@ -84,7 +84,11 @@ fn received(world: &World, tool: &str) -> String {
 
 #[test]
 fn requests_keep_their_bytes_but_for_ids_tokens_and_names() {
-    let world = World::with(&faulty("b", "plain", "env: {MCP_TRACE: \"{DIR}/trace\"}"));
+    let world = World::with(&faulty(
+        "b",
+        "plain",
+        "env: {MCP_TRACE: \"{DIR}/traces/all\"}, sandbox: {write: [\"{DIR}/traces\"]}",
+    ));
     let mut client = world.stdio();
     let rest = r#""arguments" : {"text":"\u00e9 \ud83d\ude00","n":18446744073709551617,"f":1.0},"x-p":1E2,"_meta":{"progressToken":"abc","x/y":[ 1 ]}"#;
     let id = client.next_id();

@@ -38,7 +38,8 @@ fn command_args_env_and_cwd_make_the_process() {
     ] {
         assert_eq!(env[name], value, "{name}");
     }
-    assert_eq!(env["HOME"], world.folder().to_str().unwrap());
+    let home = world.path(".local/state/mcp-gateway/backends/f");
+    assert_eq!(env["HOME"], home.to_str().unwrap(), "a home of its own");
     let allowed = ["HOME", "LOGNAME", "PATH", "SHELL", "TERM", "USER", "A", "B", "C", "D", "E"];
     for name in env.as_object().unwrap().keys() {
         // The interpreter and the loader may add their own.
@@ -116,16 +117,20 @@ fn discover_placeholder_is_the_seeds_behaviour_to_the_letter() {
 
 #[test]
 fn discover_auto_lists_at_first_contact_and_then_from_disk_with_every_backend_asleep() {
-    let world = World::with(&faulty("f", "plain", "env: {MCP_TRACE: \"{DIR}/trace\"}"));
+    let world = World::with(&faulty(
+        "f",
+        "plain",
+        "env: {MCP_TRACE: \"{DIR}/traces/all\"}, sandbox: {write: [\"{DIR}/traces\"]}",
+    ));
     let mut first = world.stdio();
     let tools = first.tools();
     assert!(tools.contains(&"f_echo".to_owned()), "on the first list: {tools:?}");
     first.close();
     first.gateway().ended();
-    std::fs::remove_file(world.path("trace")).unwrap();
+    std::fs::remove_file(world.path("traces/all")).unwrap();
     let mut second = world.stdio();
     assert_eq!(second.tools(), tools);
-    assert_eq!(world.read("trace"), "", "nothing was started");
+    assert_eq!(world.read("traces/all"), "", "nothing was started");
     assert_eq!(second.text("f_echo", json!({"text": "hello"})), "hello");
 }
 

@@ -5,6 +5,7 @@
 #![expect(clippy::disallowed_methods, reason = "tests start the gateway")]
 
 mod backends;
+mod boxes;
 mod byte_exact;
 mod cli;
 mod doors;

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{Client, Framed, World, faulty};
 
-const TRACE: &str = "env: {MCP_TRACE: \"{DIR}/trace\"}";
+const TRACE: &str = "env: {MCP_TRACE: \"{DIR}/traces/all\"}, sandbox: {write: [\"{DIR}/traces\"]}";
 
 fn world(roles: &str) -> World {
     let servers = faulty("p", "prompts,resources", TRACE) + &faulty("secret", "plain", "");
@@ -60,7 +60,7 @@ fn a_completion_is_for_what_its_type_says_and_nothing_else() {
     let mut free = world.stdio_with("p");
     let written = r#"{"type" : "ref/prompt","name":"greeting","x":1.0}"#;
     fine(&ask(&mut free, written));
-    assert!(world.read("trace").contains(written));
+    assert!(world.read("traces/all").contains(written));
     drop(free);
     let world = world.env("MCP_GATEWAY_ROLE", "r");
     for (mut client, prompt) in [(world.stdio(), "p_greeting"), (world.stdio_with("p"), "greeting")]
@@ -89,7 +89,7 @@ fn a_completion_is_for_what_its_type_says_and_nothing_else() {
         );
         fine(&ask_raw(&mut client, "completion/complete", &params));
     }
-    let trace = world.read("trace");
+    let trace = world.read("traces/all");
     assert!(!trace.contains("hidden"), "{trace}");
     assert_eq!(trace.matches("kept").count(), 2, "{trace}");
 }
@@ -103,11 +103,11 @@ fn unknown_methods_are_for_those_whom_no_role_restricts() {
     assert_eq!(ask(&mut world.stdio_with("p")), theirs);
     let world = world.env("MCP_GATEWAY_ROLE", "admin");
     assert_eq!(ask(&mut world.stdio_with("p")), theirs);
-    let before = world.read("trace").matches("vendor/look").count();
+    let before = world.read("traces/all").matches("vendor/look").count();
     let world = world.env("MCP_GATEWAY_ROLE", "r");
     let ours = json!({"code": -32601, "message": "Method not found: vendor/look"});
     assert_eq!(ask(&mut world.stdio_with("p")), ours);
-    assert_eq!(world.read("trace").matches("vendor/look").count(), before);
+    assert_eq!(world.read("traces/all").matches("vendor/look").count(), before);
 }
 
 #[test]
@@ -121,7 +121,7 @@ fn a_name_that_stands_there_twice_in_two_spellings_goes_nowhere() {
         assert_eq!(answer["error"]["code"], -32600, "{answer}");
         assert!(answer["error"]["message"].as_str().unwrap().contains("`name`"), "{answer}");
     }
-    assert!(!world.read("trace").contains("touch"));
+    assert!(!world.read("traces/all").contains("touch"));
 }
 
 #[test]

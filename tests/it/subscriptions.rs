@@ -34,10 +34,14 @@ fn a_subscription_outlives_its_backend() {
 
 #[test]
 fn a_uri_that_is_too_long_is_refused_before_the_backend_hears_of_it() {
-    let world = World::with(&faulty("r", "resources", "env: {MCP_TRACE: \"{DIR}/trace\"}"));
+    let world = World::with(&faulty(
+        "r",
+        "resources",
+        "env: {MCP_TRACE: \"{DIR}/traces/all\"}, sandbox: {write: [\"{DIR}/traces\"]}",
+    ));
     let mut client = world.stdio_with("r");
     let long = format!("faulty://by-id/{}", "x".repeat(9000));
     let answer = client.ask("resources/subscribe", json!({ "uri": long }));
     assert_eq!(answer["error"]["code"], -32602, "{answer}");
-    assert!(!world.read("trace").contains("resources/subscribe"));
+    assert!(!world.read("traces/all").contains("resources/subscribe"));
 }

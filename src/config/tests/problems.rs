@@ -3,6 +3,52 @@
 use super::*;
 
 #[test]
+fn a_sandbox_gives_nobody_what_nobody_may_have() {
+    let text = "
+servers:
+  a:
+    command: x
+    sandbox: {profile: of, read: [/, /etc, ~/.ssh, ~/, /srv/../x, /run/docker.sock], write: [/usr/x]}
+  b: {command: x, sandbox: {profile: off}}
+  c: {command: x, sandbox: {uncontained: true, network: webb, require: [landlok]}}
+  d: {command: x, sandbox: {network: [0, 443, x], read: [g.yaml, .], write: /srv}}
+  e: {command: x, sandbox: {read: [~/.local/state/mcp-gateway/x, /etc/mcp-gateway, ~/.cache]}}
+  f: {command: x, limits: {memory: 1K, processes: 0, open_files: 3, tmp: 0}}
+";
+    let expected = "
+g.yaml:5:24: servers.a.sandbox.profile: `of` is none of strict, browser, dev and off (did you mean `off`?)
+g.yaml:5:35: servers.a.sandbox.read[0]: is everything; name the folders that are needed
+g.yaml:5:38: servers.a.sandbox.read[1]: is the whole of /etc; name the files that are needed
+g.yaml:5:44: servers.a.sandbox.read[2]: is in /home/u/.ssh, where keys are
+g.yaml:5:52: servers.a.sandbox.read[3]: holds /home/u/.ssh, where keys are; name the folders in /home/u
+g.yaml:5:56: servers.a.sandbox.read[4]: has `..` in it; write the path without
+g.yaml:5:67: servers.a.sandbox.read[5]: is in /run, which leads out of every sandbox
+g.yaml:5:94: servers.a.sandbox.write[0]: is in /usr, which is the system's to write
+g.yaml:6:38: servers.b.sandbox.profile: lets the server do whatever you may do; if that is meant, add `uncontained: true`
+g.yaml:7:42: servers.c.sandbox.uncontained: goes with `profile: off` only
+g.yaml:7:57: servers.c.sandbox.network: write none, web, host, or a list of ports, such as [443]
+g.yaml:7:73: servers.c.sandbox.require[0]: `landlok` is none of namespaces, landlock, scopes and seccomp (did you mean `landlock`?)
+g.yaml:8:39: servers.d.sandbox.network[0]: write a whole number from 1 to 65535
+g.yaml:8:47: servers.d.sandbox.network[2]: write a whole number from 1 to 65535
+g.yaml:8:58: servers.d.sandbox.read[0]: would give it the gateway's own FOLDER/g.yaml; name something else
+g.yaml:8:66: servers.d.sandbox.read[1]: would give it the gateway's own FOLDER/g.yaml; name something else
+g.yaml:8:77: servers.d.sandbox.write: write a list of paths
+g.yaml:9:36: servers.e.sandbox.read[0]: would give it the gateway's own /home/u/.local/state/mcp-gateway; name something else
+g.yaml:9:66: servers.e.sandbox.read[1]: would give it the gateway's own /etc/mcp-gateway; name something else
+g.yaml:9:84: servers.e.sandbox.read[2]: would give it the gateway's own /home/u/.cache/mcp-gateway; name something else
+g.yaml:10:36: servers.f.limits.memory: write a size from 16MiB to 4096GiB, such as 8M
+g.yaml:10:51: servers.f.limits.processes: write a whole number from 1 to 100000
+g.yaml:10:66: servers.f.limits.open_files: write a whole number from 64 to 1048576
+g.yaml:10:74: servers.f.limits.tmp: write a size from 1MiB to 4096GiB, such as 8M
+";
+    let (folder, result) = load_bytes("boxes", text, Mode::Foreground);
+    let here = folder.0.to_string_lossy();
+    let said = result.unwrap_err().to_string();
+    let said = said.replace(&format!("{here}/g.yaml:"), "g.yaml:").replace(&*here, "FOLDER");
+    assert_eq!(said.trim(), expected.trim());
+}
+
+#[test]
 fn every_problem_at_once() {
     let text = r#"
 nmae: x

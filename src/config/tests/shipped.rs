@@ -76,6 +76,11 @@ fn the_schema_has_the_keys_that_are_read() {
             "servers: {a: {command: x, limits: {KEY}}}",
         ),
         (
+            "/$defs/SandboxEntry/properties",
+            sandbox::KEYS,
+            "servers: {a: {command: x, sandbox: {KEY}}}",
+        ),
+        (
             "/$defs/NamedRoot/properties",
             server::ROOT_KEYS,
             "servers: {a: {command: x, roots: [{KEY}]}}",

@@ -77,7 +77,7 @@ fn check_says_ok_or_everything_that_is_wrong() {
     let world = World::new(&named("a"));
     let did = run(&world, &["check"]);
     assert_eq!((did.code, did.err.as_str()), (0, ""));
-    assert!(did.out.ends_with("gateway.yaml: ok, 1 of 1 servers enabled\n"), "{}", did.out);
+    assert!(did.out.contains("gateway.yaml: ok, 1 of 1 servers enabled\n"), "{}", did.out);
     world.write(
         "bad.yaml",
         "servers:

@@ -358,7 +358,7 @@ fn a_legacy_subscription_at_a_modern_backend_lasts_until_it_is_ended() {
         eventually("the subscription's end", || {
             watched(&mut witness, true).is_empty().then_some(())
         });
-        let trace = world.read("trace");
+        let trace = world.read("traces/all");
         assert!(!trace.contains("resources/subscribe") && !trace.contains("resources/unsubscribe"));
     }
 }

@@ -31,7 +31,7 @@ fn cancelled(client: &mut Framed, tool: &str) -> usize {
 /// Opens so many questions, each in a call of its own, and answers none. One client in a thread
 /// for each backend.
 fn attack(many: usize, backends: usize) {
-    let servers = (0..backends).map(|n| faulty(&format!("s{n}"), "elicit", "limits: {calls: 2}"));
+    let servers = (0..backends).map(|n| faulty(&format!("s{n}"), "elicit", "limits: {calls: 2, memory: 64G, processes: 10000}"));
     let world = World::with(&servers.collect::<String>());
     let mut daemon = world.serve();
     let mut witness = daemon.unix();
@@ -184,13 +184,13 @@ fn a_call_taken_up_by_another_connection_belongs_to_it() {
     params["_meta"] = json!({"progressToken": "mine"});
     let (id, line) = two.request("tools/call", params);
     let call = thread::spawn(move || two.client.exchange(id, &line).pop().unwrap().json());
-    eventually("the answer to arrive", || world.read("trace").contains("bob").then_some(()));
+    eventually("the answer to arrive", || world.read("traces/all").contains("bob").then_some(()));
     drop(one);
     assert!(text(&call.join().unwrap()).contains("bob"));
     let mut three = modern(daemon.raw_unix("{}"));
     let answer = three.again(&second, second.accepted());
     assert_eq!(parsed(&answer).as_array().map(Vec::len), Some(2), "{answer}");
-    assert!(!world.read("trace").contains("notifications/cancelled"));
+    assert!(!world.read("traces/all").contains("notifications/cancelled"));
 }
 
 #[test]
@@ -270,13 +270,15 @@ fn a_retry_taken_back_ends_its_call() {
     let mut client = modern(daemon.raw_unix("{}"));
     let asked = client.asked_by("f_job", arguments);
     let id = client.start("tools/call", asked.retry(asked.accepted()));
-    eventually("the answer to arrive", || world.read("trace").contains("bob").then_some(()));
+    eventually("the answer to arrive", || world.read("traces/all").contains("bob").then_some(()));
     let note = json!({
         "jsonrpc": "2.0", "method": "notifications/cancelled",
         "params": {"requestId": id, "reason": "enough"},
     });
     client.client.send(&note.to_string());
-    eventually("the backend to be told", || world.read("trace").contains("enough").then_some(()));
+    eventually("the backend to be told", || {
+        world.read("traces/all").contains("enough").then_some(())
+    });
     refused(&client.again(&asked, json!({})), -32602, "used already");
     released(&world, &daemon, 1);
 }

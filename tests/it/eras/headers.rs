@@ -77,7 +77,7 @@ fn version_method_and_name_are_what_the_body_says() {
     ] {
         works(&post(&daemon, "/mcp", &fields, &call), &format!("{fields:?}"));
     }
-    let before = world.read("trace").matches("tools/call").count();
+    let before = world.read("traces/all").matches("tools/call").count();
     for fields in [
         vec![method, name],
         vec![("MCP-Protocol-Version", "2025-11-25"), method, name],
@@ -109,7 +109,7 @@ fn version_method_and_name_are_what_the_body_says() {
     ] {
         fails(&post(&daemon, "/mcp", &fields, &call), 400, -32020, &format!("{fields:?}"));
     }
-    assert_eq!(world.read("trace").matches("tools/call").count(), before, "nobody was called");
+    assert_eq!(world.read("traces/all").matches("tools/call").count(), before, "nobody was called");
 }
 
 #[test]
@@ -185,7 +185,7 @@ fn repeated_arguments_are_what_the_body_says() {
             let answer = place(&daemon, path, &fields, arguments);
             works(&answer, &format!("{path} {fields:?} {arguments}"));
         }
-        let before = world.read("trace").matches("\"place\"").count();
+        let before = world.read("traces/all").matches("\"place\"").count();
         for (fields, arguments) in [
             (vec![], &eu),
             (vec![("Mcp-Param-Region", "us")], &eu),
@@ -213,7 +213,7 @@ fn repeated_arguments_are_what_the_body_says() {
             let answer = place(&daemon, path, &fields, arguments);
             fails(&answer, 400, -32020, &format!("{path} {fields:?} {arguments}"));
         }
-        assert_eq!(world.read("trace").matches("\"place\"").count(), before, "{path}");
+        assert_eq!(world.read("traces/all").matches("\"place\"").count(), before, "{path}");
     }
 }
 
@@ -234,7 +234,7 @@ fn arguments_are_compared_at_the_first_call_that_nobody_listed_before() {
         let daemon = world.serve();
         let answer = place(&daemon, path, &[("Mcp-Param-Region", "us")], &json!({"region": "eu"}));
         fails(&answer, 400, -32020, path);
-        assert!(!world.read("trace").contains("\"place\""), "{path}");
+        assert!(!world.read("traces/all").contains("\"place\""), "{path}");
     }
 }
 
@@ -442,7 +442,7 @@ fn a_batch_is_no_way_round_the_header() {
         let answer = post(&daemon, "/mcp", &fields, &batch);
         assert!(!answer.body.contains("\"result\""), "{fields:?}: {}", answer.body);
     }
-    assert!(!world.read("trace").contains("sly"));
+    assert!(!world.read("traces/all").contains("sly"));
 }
 
 #[test]

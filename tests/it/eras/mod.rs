@@ -18,7 +18,7 @@ use crate::harness::{Client, Framed, Http, Msg};
 
 const MODERN: &str = "2026-07-28";
 const OURS: &str = "io.modelcontextprotocol/";
-const TRACE: &str = "env: {MCP_TRACE: \"{DIR}/trace\"}";
+const TRACE: &str = "env: {MCP_TRACE: \"{DIR}/traces/all\"}, sandbox: {write: [\"{DIR}/traces\"]}";
 
 /// A transport that a client of the modern era can use.
 trait Door: Client {

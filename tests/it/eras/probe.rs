@@ -10,7 +10,7 @@ use super::{TRACE, modern, parsed, reference};
 use crate::harness::{Client, Daemon, World, eventually, faulty};
 
 fn traced(world: &World, method: &str) -> usize {
-    world.read("trace").matches(&format!("\"method\":\"{method}\"")).count()
+    world.read("traces/all").matches(&format!("\"method\":\"{method}\"")).count()
 }
 
 fn stop(mut daemon: Daemon, world: &World) {
@@ -94,7 +94,7 @@ fn who_speaks_both_serves_the_aggregate_in_the_modern_era_and_its_own_clients_in
     assert_eq!(era(&daemon, "/mcp"), ["modern", "modern"]);
     assert_eq!((world.children().len(), traced(&world, "initialize")), (2, 1));
     // Each child saw the messages of one era alone.
-    let trace = world.read("trace");
+    let trace = world.read("traces/all");
     let enveloped = trace.lines().filter(|line| line.contains("clientCapabilities"));
     assert!(enveloped.clone().count() > 0);
     assert!(enveloped.clone().all(|line| !line.contains("\"initialize\"")), "{trace}");
@@ -145,13 +145,13 @@ fn a_modern_backend_serves_a_legacy_client_on_its_own_endpoint() {
 
 #[test]
 fn a_backend_whose_era_has_changed_is_served_in_its_new_one() {
-    let world = World::with(&faulty("f", "era-file {DIR}/era", TRACE));
-    world.write("era", "legacy");
+    let world = World::with(&faulty("f", "era-file {DIR}/traces/era", TRACE));
+    world.write("traces/era", "legacy");
     let mut daemon = world.serve();
     assert_eq!(era(&daemon, "/mcp"), ["legacy", "legacy"]);
     for now in ["modern", "legacy", "both", "legacy", "modern"] {
         stop(daemon, &world);
-        world.write("era", now);
+        world.write("traces/era", now);
         daemon = world.serve();
         // What was kept with the catalog is wrong.
         assert_eq!(era(&daemon, "/mcp"), [now, now], "{now}");
@@ -161,14 +161,14 @@ fn a_backend_whose_era_has_changed_is_served_in_its_new_one() {
 
 #[test]
 fn a_backend_that_changes_its_era_between_two_starts_is_met_anew() {
-    let world = World::with(&faulty("f", "era-file {DIR}/era", TRACE));
-    world.write("era", "modern");
+    let world = World::with(&faulty("f", "era-file {DIR}/traces/era", TRACE));
+    world.write("traces/era", "modern");
     let daemon = world.serve();
     let mut legacy = daemon.unix();
     for (before, now) in [("modern", "legacy"), ("legacy", "modern"), ("modern", "legacy")] {
         assert_eq!(era(&daemon, "/mcp"), [before, before]);
         assert_eq!(legacy.text("f_era", json!({})), before);
-        world.write("era", now);
+        world.write("traces/era", now);
         for (pid, _) in world.children() {
             let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         }
@@ -182,9 +182,9 @@ fn a_backend_that_changes_its_era_between_two_starts_is_met_anew() {
 
 #[test]
 fn who_discovers_and_then_initializes_is_served() {
-    for mode in ["pinned", "era-file {DIR}/era", "pinned,slow"] {
+    for mode in ["pinned", "era-file {DIR}/traces/era", "pinned,slow"] {
         let world = World::with(&faulty("f", mode, TRACE));
-        world.write("era", "modern");
+        world.write("traces/era", "modern");
         let daemon = world.serve();
         for (client, tool) in [
             (daemon.raw_unix("{}"), "f_era"),
@@ -203,7 +203,7 @@ fn who_discovers_and_then_initializes_is_served() {
             let spoken = client.text(tool, json!({}));
             // By its own door in its own era if the backend has it.
             assert!(
-                spoken == "modern" || tool == "era" && mode != "era-file {DIR}/era",
+                spoken == "modern" || tool == "era" && mode != "era-file {DIR}/traces/era",
                 "{spoken}"
             );
             // A modern request on the same connection still is one.
@@ -227,7 +227,7 @@ fn a_legacy_backend_discovered_by_a_client_is_told_nothing_new() {
         assert!(found["result"].get("protocolVersion").is_none(), "{found}");
         assert_eq!(client.text(echo, json!({"text": "x"})), "x");
     }
-    let trace = world.read("trace");
+    let trace = world.read("traces/all");
     assert!(
         !trace
             .lines()

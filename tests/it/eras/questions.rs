@@ -226,9 +226,9 @@ fn slow(modern: bool) -> World {
 
 fn told(world: &World) {
     eventually("the backend to be told", || {
-        world.read("trace").contains("\"notifications/cancelled\"").then_some(())
+        world.read("traces/all").contains("\"notifications/cancelled\"").then_some(())
     });
-    let trace = world.read("trace");
+    let trace = world.read("traces/all");
     let lines = || trace.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
     let call = lines().find(|line| line["params"]["name"] == "sleep").unwrap();
     let cancelled = lines().find(|line| line["method"] == "notifications/cancelled").unwrap();
@@ -264,7 +264,7 @@ fn a_call_taken_back_is_taken_back_at_the_backend_in_every_pair() {
             let note = json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": id, "reason": "enough"}});
             client.client.send(&note.to_string());
             told(&world);
-            assert!(world.read("trace").contains("enough"));
+            assert!(world.read("traces/all").contains("enough"));
             // And it gets no answer.
             let answer = match client_is_modern {
                 true => client.call("f_echo", json!({"text": "x"})),
@@ -293,7 +293,7 @@ fn a_call_taken_back_between_two_rounds_takes_its_question_back() {
     client.answer(&question, json!({"action": "accept"}));
     assert_eq!(client.text("f_echo", json!({"text": "x"})), "x");
     // Nobody asked the backend again.
-    assert_eq!(world.read("trace").matches("\"ask\"").count(), 1);
+    assert_eq!(world.read("traces/all").matches("\"ask\"").count(), 1);
 }
 
 #[test]

@@ -113,12 +113,12 @@ fn a_state_of_a_shared_backend_is_told_from_its_own_words() {
     // What the backend said is not what the client got; what it gets back is.
     let ours = asked.state.as_str().unwrap();
     let answer = client.again(&asked, asked.accepted());
-    assert!(!world.read("trace").contains(ours));
+    assert!(!world.read("traces/all").contains(ours));
     let next = super::Asked::of("tools/call", asked.params.clone(), &answer);
     assert_ne!(next.state, asked.state);
     assert!(text(&client.again(&next, next.accepted())).contains("bob"));
     // A state that only the backend knows how to read is none of ours.
-    let trace = world.read("trace");
+    let trace = world.read("traces/all");
     let theirs = trace.split("\"requestState\":\"").nth(1).unwrap().split('"').next().unwrap();
     let answer = client.again(&asked.with_state(theirs), asked.accepted());
     refused(&answer, -32602, "requestState is refused");

@@ -20,8 +20,16 @@ use crate::harness::{Daemon, Http, World, eventually, faulty};
 /// state travels in ours.
 fn both() -> World {
     let servers = [
-        faulty("l", "elicit,prompts,resources", "env: {MCP_TRACE: \"{DIR}/legacy\"}"),
-        faulty("m", "rounds", "share: all, env: {MCP_TRACE: \"{DIR}/modern\"}"),
+        faulty(
+            "l",
+            "elicit,prompts,resources",
+            "env: {MCP_TRACE: \"{DIR}/traces/legacy\"}, sandbox: {write: [\"{DIR}/traces\"]}",
+        ),
+        faulty(
+            "m",
+            "rounds",
+            "share: all, env: {MCP_TRACE: \"{DIR}/traces/modern\"}, sandbox: {write: [\"{DIR}/traces\"]}",
+        ),
     ];
     World::with(&servers.concat())
 }
@@ -51,7 +59,9 @@ fn a_state_changed_anywhere_is_refused_and_the_true_one_still_good() {
     let world = both();
     let daemon = world.serve();
     let mut client = client(&daemon);
-    for (asked, trace) in both_asked(&mut client).into_iter().zip(["legacy", "modern"]) {
+    for (asked, trace) in
+        both_asked(&mut client).into_iter().zip(["traces/legacy", "traces/modern"])
+    {
         let calls_before = calls(&world, trace);
         let state = asked.state.as_str().unwrap().to_owned();
         let mut wrong: BTreeSet<String> = BTreeSet::new();
@@ -100,7 +110,9 @@ fn a_state_is_good_once() {
     let world = both();
     let daemon = world.serve();
     let mut client = client(&daemon);
-    for (asked, trace) in both_asked(&mut client).into_iter().zip(["legacy", "modern"]) {
+    for (asked, trace) in
+        both_asked(&mut client).into_iter().zip(["traces/legacy", "traces/modern"])
+    {
         assert!(text(&client.again(&asked, asked.accepted())).contains("bob"));
         let calls_before = calls(&world, trace);
         for given in [asked.accepted(), json!({}), Value::Null] {
@@ -175,7 +187,7 @@ fn a_state_opens_nothing_but_its_own_request() {
     let daemon = world.serve();
     let mut client = modern(daemon.raw_http("/mcp"));
     let asked = client.asked_by("own_ask", json!({"rounds": 1}));
-    assert!(world.read("trace").contains("\"ask\""));
+    assert!(world.read("traces/all").contains("\"ask\""));
     let answer = client.again(&asked.with_state("bm9uZQ.x"), asked.accepted());
     refused(&answer, -32602, "requestState is not ours");
     assert!(text(&client.again(&asked, asked.accepted())).contains("bob"));
@@ -221,7 +233,7 @@ fn a_state_expires_and_its_call_with_it() {
     let mut client = client(&daemon);
     let asked = client.asked_by("l_ask", json!({}));
     eventually("the backend to hear of it", || {
-        world.read("trace").contains("notifications/cancelled").then_some(())
+        world.read("traces/all").contains("notifications/cancelled").then_some(())
     });
     let answer = client.again(&asked, asked.accepted());
     refused(&answer, -32602, "requestState is refused");

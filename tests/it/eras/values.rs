@@ -62,7 +62,7 @@ fn the_context_of_a_trace_comes_through_in_all_four_pairs() {
             }
         }
         sent += usize::from(mode == "rounds");
-        let trace = world.read("trace");
+        let trace = world.read("traces/all");
         assert_eq!(
             trace.matches(&format!("\"traceparent\":\"{TRACEPARENT}\"")).count(),
             sent,
@@ -126,7 +126,7 @@ fn call(modern: bool) -> String {
 
 /// The backend's line of the call of `raw`.
 fn heard(world: &World) -> String {
-    let trace = world.read("trace");
+    let trace = world.read("traces/all");
     trace
         .lines()
         .rfind(|line| line.contains("\"name\":\"raw\""))

@@ -7,12 +7,12 @@ use serde_json::{Value, json};
 
 use crate::harness::{Client, Daemon, World, eventually, faulty};
 
-const TRACE: &str = "env: {MCP_TRACE: \"{DIR}/trace\"}";
+const TRACE: &str = "env: {MCP_TRACE: \"{DIR}/traces/all\"}, sandbox: {write: [\"{DIR}/traces\"]}";
 
 /// Waits until the backend was told to stop, and until no call is in flight.
 fn cancelled(world: &World, daemon: &Daemon) {
     eventually("the call to be cancelled", || {
-        world.read("trace").contains("notifications/cancelled").then_some(())
+        world.read("traces/all").contains("notifications/cancelled").then_some(())
     });
     let mut witness = daemon.unix();
     eventually("no call in flight", || (witness.instance("f")["calls"] == 0).then_some(()));
@@ -80,7 +80,7 @@ fn an_http_client_that_vanishes_loses_no_answer() {
         (message["id"] == 77).then_some(message)
     });
     assert_eq!(answer["result"]["content"][0]["text"], "slept 1500 ms");
-    assert!(!world.read("trace").contains("notifications/cancelled"));
+    assert!(!world.read("traces/all").contains("notifications/cancelled"));
 }
 
 #[test]
@@ -93,7 +93,9 @@ fn an_http_session_that_is_deleted_in_a_call_cancels_it() {
     let mut twin = client.twin();
     let call = call.to_owned();
     let waiting = thread::spawn(move || twin.begin(&call).status);
-    eventually("the call to arrive", || world.read("trace").contains("\"sleep\"").then_some(()));
+    eventually("the call to arrive", || {
+        world.read("traces/all").contains("\"sleep\"").then_some(())
+    });
     assert_eq!(client.twin().send("DELETE", "/mcp", None).status, 204);
     cancelled(&world, &daemon);
     waiting.join().unwrap();

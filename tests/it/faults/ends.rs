@@ -184,12 +184,12 @@ fn a_gateway_that_ends_while_a_backend_starts_leaves_it_nowhere() {
 
 #[test]
 fn backends_that_wait_for_their_turn_to_start_never_start_after_the_end() {
-    let keys = "lazy: false, timeouts: {stop: 500ms}, env: {MCP_TRACE: \"{DIR}/trace\"}";
+    let keys = "lazy: false, timeouts: {stop: 500ms}, env: {MCP_TRACE: \"{DIR}/traces/all\"}, sandbox: {write: [\"{DIR}/traces\"]}";
     let servers: String =
         (0..8).map(|n| faulty(&format!("f{n}"), "missing-init,ignore-term", keys)).collect();
     let world = World::with(&servers);
     let mut client = world.stdio();
-    let opened = || world.read("trace").matches("initialize").count();
+    let opened = || world.read("traces/all").matches("initialize").count();
     eventually("four to start", || (opened() == 4).then_some(()));
     client.gateway().signal(Signal::SIGTERM);
     assert_eq!(client.gateway().ended().code(), Some(0));

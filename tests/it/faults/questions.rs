@@ -40,12 +40,16 @@ fn a_question_is_withdrawn_when_its_call_is_cancelled() {
 
 #[test]
 fn a_backend_hears_that_the_client_it_asked_has_gone() {
-    let world = World::with(&faulty("f", "elicit", "env: {MCP_TRACE: \"{DIR}/trace\"}"));
+    let world = World::with(&faulty(
+        "f",
+        "elicit",
+        "env: {MCP_TRACE: \"{DIR}/traces/all\"}, sandbox: {write: [\"{DIR}/traces\"]}",
+    ));
     let daemon = world.serve();
     let (client, _, _) = asked(daemon.raw_unix("{}"));
     drop(client);
     eventually("the backend to hear of it", || {
-        let trace = world.read("trace");
+        let trace = world.read("traces/all");
         let refused = trace.contains("\"question-1\"") && trace.contains("\"error\"");
         (refused || trace.contains("notifications/cancelled")).then_some(())
     });

@@ -9,11 +9,11 @@ use serde_json::json;
 
 use crate::harness::{Client, Framed, World, eventually, example, faulty};
 
-const TRACE: &str = "env: {MCP_TRACE: \"{DIR}/trace\"}";
+const TRACE: &str = "env: {MCP_TRACE: \"{DIR}/traces/all\"}, sandbox: {write: [\"{DIR}/traces\"]}";
 
 /// How often a backend was started, by what it received.
 fn starts(world: &World) -> usize {
-    world.read("trace").matches(r#""method":"initialize""#).count()
+    world.read("traces/all").matches(r#""method":"initialize""#).count()
 }
 
 #[test]

@@ -21,7 +21,7 @@ use std::{
 use client::Client;
 use mcp_gateway::{
     backend::Supervisor,
-    config::{Config, RoleRule, Server, Share},
+    config::{Config, Mode, RoleRule, Server, Share},
     frontend::{
         Limits, Shared,
         http::{self, Access, Options},
@@ -108,7 +108,10 @@ impl Plan {
         };
         let policy = Policy::new(&config, self.owner, None).unwrap();
         let backends = TaskTracker::new();
-        let supervisor = Supervisor::new(&config.servers, Spawner, backends.clone());
+        let supervisor = {
+            let spawner = Spawner::new(&config, Mode::Foreground);
+            Supervisor::new(&config.servers, spawner, backends.clone())
+        };
         let gateway =
             Gateway::new(Arc::new(config), policy, supervisor, None, Keys::random(), backends);
         let (tracker, drain, kill) =

@@ -82,8 +82,15 @@ impl World {
 
     /// A world with this config; `{DIR}` in it is the world's folder.
     pub fn new(config: &str) -> Self {
-        let folder = TempDir::with_prefix("mcp-gateway-it-").unwrap();
+        Self::new_in(&std::env::temp_dir(), config)
+    }
+
+    /// The same, but in another place than the usual one.
+    pub fn new_in(place: &Path, config: &str) -> Self {
+        let folder = TempDir::with_prefix_in("mcp-gateway-it-", place).unwrap();
         let world = World { folder, env: Vec::new() };
+        // What a backend may write to, if its config says so.
+        fs::create_dir(world.path("traces")).unwrap();
         world.write("gateway.yaml", &config.replace("{DIR}", &world.folder().to_string_lossy()));
         world
     }
@@ -122,6 +129,15 @@ impl World {
             .env("MCP_GATEWAY_CACHE", self.path("cache"))
             .envs(self.env.iter().map(|(name, value)| (name, value)));
         command
+    }
+
+    /// Runs a verb to its end, behind another command.
+    pub fn run_behind(&self, before: &[&str], args: &[&str]) -> Output {
+        let own = self.command(args);
+        let mut command = Command::new(before[0]);
+        command.args(&before[1..]).arg(GATEWAY).args(args).current_dir(self.folder()).env_clear();
+        let env = own.get_envs().filter_map(|(name, value)| Some((name, value?)));
+        command.envs(env).stdin(Stdio::null()).output().unwrap()
     }
 
     /// Runs a verb to its end.

@@ -1,10 +1,11 @@
 //! A gateway that runs: its log, its signals, its end.
 
 use std::{
+    ffi::OsStr,
     fs,
     io::{BufRead, BufReader},
     net::SocketAddr,
-    os::unix::{net::UnixStream, process::CommandExt},
+    os::unix::{ffi::OsStrExt, net::UnixStream, process::CommandExt},
     path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex},
@@ -159,14 +160,17 @@ impl Daemon {
     }
 }
 
-/// Every process whose `HOME` is this folder: pid and command line.
+/// Every process whose `HOME` is this folder or in it, as that of a backend: pid and command line.
 pub(super) fn with_home(folder: &Path) -> Vec<(i32, String)> {
-    let wanted = format!("HOME={}", folder.display()).into_bytes();
     let entries = fs::read_dir("/proc").unwrap().filter_map(Result::ok);
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
     let ours = pids.filter(|pid| {
         let environ = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        environ.split(|byte| *byte == 0).any(|variable| variable == wanted)
+        let mut variables = environ.split(|byte| *byte == 0);
+        variables.any(|variable| {
+            let home = variable.strip_prefix(b"HOME=").map(OsStr::from_bytes);
+            home.is_some_and(|home| Path::new(home).starts_with(folder))
+        })
     });
     let named = ours.filter_map(|pid| {
         let words = fs::read(format!("/proc/{pid}/cmdline")).ok()?;

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{Client, Framed, World, eventually, example, faulty};
 
-const TRACE: &str = "env: {MCP_TRACE: \"{DIR}/trace\"}";
+const TRACE: &str = "env: {MCP_TRACE: \"{DIR}/traces/all\"}, sandbox: {write: [\"{DIR}/traces\"]}";
 
 #[test]
 fn a_list_that_changes_is_announced_to_everyone_who_sees_it() {
@@ -80,7 +80,7 @@ fn progress_log_messages_and_meta_pass() {
     assert!(
         progress.iter().all(|params| params["progressToken"] == "mine" && params["total"] == 300)
     );
-    assert!(world.read("trace").contains(r#""example.com/trace":{"id":7}"#));
+    assert!(world.read("traces/all").contains(r#""example.com/trace":{"id":7}"#));
     assert_eq!(client.ask("logging/setLevel", json!({"level": "error"}))["result"], json!({}));
     let id = client.start_call("f_log_all", json!({}));
     assert_eq!(client.response(id).json()["result"]["content"][0]["text"], "logged from error up");

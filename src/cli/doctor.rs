@@ -1,0 +1,224 @@
+//! `doctor`: what is enforced around each server, seen from inside.
+
+use std::{
+    fmt::Write,
+    fs,
+    net::{TcpListener, UdpSocket},
+    os::unix::net::UnixListener,
+    path::PathBuf,
+    thread,
+};
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::{ConfigArgs, Exit, complain, load, on_runtime, print_line};
+use crate::{
+    config::{Config, Folders, Mode, Profile, Server},
+    spawner::{Examined, Outcome, Reached, Spawner, StartError},
+};
+
+#[derive(Args)]
+pub(super) struct DoctorArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Try every attack, those on things outside of the box too, and print each
+    #[arg(long)]
+    attack: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+    /// This one server only
+    #[arg(long, value_name = "NAME")]
+    server: Option<String>,
+}
+
+type Look = Result<Option<Examined>, StartError>;
+
+pub(super) fn doctor(args: &DoctorArgs) -> Exit {
+    let config = match load(&args.config) {
+        Ok(loaded) => loaded.config,
+        Err(exit) => return exit,
+    };
+    let wanted = |server: &&Server| {
+        server.enabled && args.server.as_ref().is_none_or(|name| *name == server.name)
+    };
+    let servers: Vec<&Server> = config.servers.iter().filter(wanted).collect();
+    if let (Some(name), true) = (&args.server, servers.is_empty()) {
+        return complain(&anyhow::anyhow!("no server \"{name}\" that is enabled"), Exit::Usage);
+    }
+    let looks = match look(&config, &servers, args.attack) {
+        Ok(looks) => looks,
+        Err(error) => return complain(&error, Exit::Internal),
+    };
+    let all: Vec<(&Server, Look)> = servers.into_iter().zip(looks).collect();
+    let text = if args.json { as_json(&all) } else { as_text(&all, args.attack) };
+    let printed = print_line(text.trim_end());
+    if all.iter().any(|(_, look)| matches!(look, Ok(Some(seen)) if seen.faults().next().is_some()))
+    {
+        Exit::Failed
+    } else if all.iter().any(|(_, look)| look.is_err()) {
+        Exit::Unavailable
+    } else {
+        printed
+    }
+}
+
+fn look(config: &Config, servers: &[&Server], attack: bool) -> anyhow::Result<Vec<Look>> {
+    let spawner = Spawner::new(config, Mode::Foreground);
+    let outside = if attack { Some(Outside::new()?) } else { None };
+    on_runtime(async {
+        let mut looks = Vec::new();
+        for server in servers {
+            let targets = match &outside {
+                Some(outside) => outside.targets(&spawner, server)?,
+                None => Vec::new(),
+            };
+            looks.push(spawner.examine(server, &targets).await);
+            if let Some(folder) = spawner.home_of(server) {
+                let _ = fs::remove_dir_all(folder.join(ALLOWED));
+            }
+        }
+        Ok(looks)
+    })
+}
+
+/// A folder in a server's home in which the probe may do as it likes.
+const ALLOWED: &str = ".probe";
+
+/// Things outside that an attacker would like to reach, all of them our own.
+struct Outside {
+    folder: PathBuf,
+    tcp: TcpListener,
+    udp: UdpSocket,
+    _socket: UnixListener,
+}
+
+impl Outside {
+    fn new() -> anyhow::Result<Self> {
+        let folders = Folders::find(&|name| std::env::var(name).ok());
+        let cache = folders.cache.unwrap_or_else(std::env::temp_dir);
+        let folder = cache.join(format!("doctor-{}", std::process::id()));
+        fs::create_dir_all(&folder)?;
+        fs::write(folder.join("secret"), "secret\n")?;
+        let socket = UnixListener::bind(folder.join("socket"))?;
+        let (tcp, udp) = (TcpListener::bind("127.0.0.1:0")?, UdpSocket::bind("127.0.0.1:0")?);
+        let echo = udp.try_clone()?;
+        thread::spawn(move || {
+            let mut buffer = [0; 64];
+            while let Ok((len, from)) = echo.recv_from(&mut buffer) {
+                let _ = echo.send_to(&buffer[..len], from);
+            }
+        });
+        Ok(Outside { folder, tcp, udp, _socket: socket })
+    }
+
+    fn targets(&self, spawner: &Spawner, server: &Server) -> anyhow::Result<Vec<String>> {
+        let mut targets = vec![
+            format!("secret={}", self.folder.join("secret").display()),
+            format!("shared={}", self.folder.display()),
+            format!("socket={}", self.folder.join("socket").display()),
+            format!("victim={}", std::process::id()),
+            format!("tcp={}", self.tcp.local_addr()?.port()),
+            format!("udp={}", self.udp.local_addr()?.port()),
+        ];
+        if let Some(home) = spawner.home_of(server) {
+            let allowed = home.join(ALLOWED);
+            fs::create_dir_all(&allowed)?;
+            targets.push(format!("allowed={}", allowed.display()));
+        }
+        Ok(targets)
+    }
+}
+
+impl Drop for Outside {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn as_text(all: &[(&Server, Look)], attack: bool) -> String {
+    let mut out = String::new();
+    for (server, look) in all {
+        // Writing to a string cannot fail.
+        let _ = writeln!(out, "{}: {}", server.name, server.sandbox.profile.word());
+        match look {
+            Err(error) => {
+                let _ = writeln!(out, "  does not start: {error}");
+            }
+            Ok(None) => {
+                let _ = writeln!(out, "  no sandbox: it may do whatever you may");
+            }
+            Ok(Some(seen)) => examined(&mut out, server, seen, attack),
+        }
+    }
+    out
+}
+
+fn examined(out: &mut String, server: &Server, seen: &Examined, attack: bool) {
+    for layer in &seen.layers {
+        let state = if layer.on { "on " } else { "OFF" };
+        let _ = writeln!(out, "  {:<11} {state} {}", layer.name, layer.evidence);
+    }
+    for layer in &server.sandbox.require {
+        if !seen.layers.iter().any(|told| told.name == layer.word()) {
+            let _ = writeln!(out, "  {:<11} OFF and nothing said so: a bug", layer.word());
+        }
+    }
+    let (known, faults) = (seen.known().count(), seen.faults().count());
+    let denied = seen.attacks.len() - known - faults;
+    let _ = writeln!(out, "  {:<11} {denied} of {} attacks denied", "probe", seen.attacks.len());
+    for (name, why) in seen.known() {
+        let _ = writeln!(out, "              known to get through: {name} ({why})");
+    }
+    for name in seen.faults() {
+        let _ = writeln!(out, "              GOT THROUGH: {name}");
+    }
+    if attack {
+        for (name, came) in &seen.attacks {
+            let came = match came {
+                Outcome::Denied(stopped) => stopped.as_str(),
+                Outcome::Reached(Reached::Known(_)) => "reached, as is known",
+                Outcome::Reached(Reached::Fault) => "REACHED",
+            };
+            let _ = writeln!(out, "    {name:<50} {came}");
+        }
+    }
+}
+
+fn as_json(all: &[(&Server, Look)]) -> String {
+    let servers: Vec<Value> = all
+        .iter()
+        .map(|(server, look)| {
+            let mut value = json!({
+                "server": server.name,
+                "profile": server.sandbox.profile.word(),
+                "contained": server.sandbox.profile != Profile::Off && look.is_ok(),
+            });
+            match look {
+                Err(error) => value["error"] = error.to_string().into(),
+                Ok(None) => {}
+                Ok(Some(seen)) => {
+                    let layers = seen.layers.iter().map(|layer| {
+                        json!({"name": layer.name, "on": layer.on, "evidence": layer.evidence})
+                    });
+                    value["layers"] = layers.collect();
+                    let attacks = seen.attacks.iter().map(|(name, came)| match came {
+                        Outcome::Denied(by) => {
+                            json!({"attack": name, "outcome": "denied", "by": by})
+                        }
+                        Outcome::Reached(Reached::Known(why)) => {
+                            json!({"attack": name, "outcome": "known", "why": why})
+                        }
+                        Outcome::Reached(Reached::Fault) => {
+                            json!({"attack": name, "outcome": "reached"})
+                        }
+                    });
+                    value["attacks"] = attacks.collect();
+                }
+            }
+            value
+        })
+        .collect();
+    serde_json::to_string_pretty(&servers).unwrap_or_default()
+}
