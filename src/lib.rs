@@ -15,3 +15,4 @@ pub mod sys;
 pub mod launcher;
 #[cfg(target_os = "linux")]
 pub mod probe;
+pub mod brief;
