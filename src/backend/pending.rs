@@ -173,7 +173,8 @@ impl Pending {
             // Nobody may ever come for it.
             return true;
         }
-        let _ = call.reply.notify(message.edit().progress_of(token.as_str()).finish());
+        let told = message.edit().progress_of(token.as_str()).finish();
+        let _ = call.reply.send(Outgoing::spare(told));
         true
     }
 

@@ -369,7 +369,7 @@ fn retold(notice: Outgoing, token: Option<&str>) -> Option<Outgoing> {
     if message.progress_of().is_none() {
         return Some(notice);
     }
-    Some(Outgoing::notice(message.edit().progress_of(token?).finish()))
+    Some(Outgoing::spare(message.edit().progress_of(token?).finish()))
 }
 
 impl Drop for Exchange {

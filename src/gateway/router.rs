@@ -104,7 +104,7 @@ impl<'a> Request<'a> {
                 biased;
                 done = &mut work => return done,
                 () = tokio::time::sleep(STARTING), if self.message.progress_token().is_some() => {
-                    let _ = self.reply.notify(self.sign_of_life(what).into());
+                    let _ = self.reply.send(Outgoing::spare(self.sign_of_life(what).into()));
                 }
             }
         }
