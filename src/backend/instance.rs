@@ -46,6 +46,8 @@ pub struct Instance {
     tail: Tail,
     pid: AtomicI32,
     starts: AtomicU64,
+    /// Told of every change of phase.
+    pulse: Arc<Notify>,
 }
 
 struct Guarded {
@@ -55,7 +57,7 @@ struct Guarded {
 }
 
 impl Instance {
-    pub(super) fn new(key: InstanceKey, server: Arc<Server>) -> Arc<Self> {
+    pub(super) fn new(key: InstanceKey, server: Arc<Server>, pulse: Arc<Notify>) -> Arc<Self> {
         let times = Times {
             start: server.timeouts.start,
             idle: server.timeouts.idle,
@@ -71,6 +73,7 @@ impl Instance {
             link: Mutex::default(),
             pid: AtomicI32::new(0),
             starts: AtomicU64::new(0),
+            pulse,
         })
     }
 
@@ -158,6 +161,9 @@ impl Instance {
         }
         if changed || wake {
             self.poke.notify_one();
+        }
+        if changed {
+            self.pulse.notify_one();
         }
         action
     }

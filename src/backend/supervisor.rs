@@ -1,14 +1,14 @@
 //! All instances: which one serves whom, and how many start at a time.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fmt,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak},
     time::{Duration, Instant},
 };
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::task::TaskTracker;
 
 use super::{
@@ -130,6 +130,18 @@ pub struct InstanceStatus {
     pub strays: u64,
 }
 
+/// How many backends run for anybody, have failed for somebody, or do neither; and how many
+/// instances run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Instances with a child.
+    pub running: usize,
+    /// Backends of which none runs and none has failed.
+    pub asleep: usize,
+    /// Backends that do not start.
+    pub failed: usize,
+}
+
 pub struct Supervisor {
     spawner: Spawner,
     servers: RwLock<HashMap<Arc<str>, Arc<Server>>>,
@@ -137,6 +149,7 @@ pub struct Supervisor {
     host: OnceLock<Weak<dyn Host>>,
     turns: Arc<Semaphore>,
     tracker: TaskTracker,
+    pulse: Arc<Notify>,
 }
 
 impl Supervisor {
@@ -151,6 +164,7 @@ impl Supervisor {
             host: OnceLock::new(),
             turns: Arc::new(Semaphore::new(STARTS)),
             tracker,
+            pulse: Arc::default(),
         })
     }
 
@@ -179,7 +193,9 @@ impl Supervisor {
         let key = InstanceKey { server: Arc::clone(name), scope, speak };
         let mut instances = self.instances();
         let instance =
-            instances.entry(key).or_insert_with_key(|key| Instance::new(key.clone(), server));
+            instances.entry(key).or_insert_with_key(|key| {
+                Instance::new(key.clone(), server, Arc::clone(&self.pulse))
+            });
         Ok(Arc::clone(instance))
     }
 
@@ -283,6 +299,28 @@ impl Supervisor {
             }
             key.scope != scope
         });
+    }
+
+    /// Told of every change of an instance's phase.
+    pub fn pulse(&self) -> Arc<Notify> {
+        Arc::clone(&self.pulse)
+    }
+
+    pub fn counts(&self) -> Counts {
+        let mut asleep: HashSet<Arc<str>> = {
+            let servers = self.servers.read().unwrap_or_else(PoisonError::into_inner);
+            servers.keys().cloned().collect()
+        };
+        let (mut running, mut failed) = (0, HashSet::new());
+        for (key, instance) in self.instances().iter() {
+            match instance.phase() {
+                Phase::Stopped => continue,
+                Phase::Backoff => drop(failed.insert(Arc::clone(&key.server))),
+                _ => running += 1,
+            }
+            asleep.remove(&key.server);
+        }
+        Counts { running, asleep: asleep.len(), failed: failed.len() }
     }
 
     pub fn status(&self) -> Vec<InstanceStatus> {

@@ -11,7 +11,7 @@ use super::{
     complain, load, on_runtime, own_role, print_line,
 };
 use crate::{
-    config::{Config, Server},
+    config::{Config, Mode, Server},
     protocol::method,
 };
 
@@ -31,7 +31,7 @@ pub(super) struct ListArgs {
 }
 
 pub(super) fn list(args: &ListArgs) -> Exit {
-    let loaded = match load(&args.config) {
+    let loaded = match load(&args.config, Mode::Foreground) {
         Ok(loaded) => loaded,
         Err(exit) => return exit,
     };

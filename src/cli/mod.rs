@@ -189,8 +189,8 @@ fn complain(error: &anyhow::Error, exit: Exit) -> Exit {
 }
 
 /// The config that a verb goes by. Problems are printed, warnings too.
-fn load(args: &ConfigArgs) -> Result<Loaded, Exit> {
-    let loaded = read(args).map_err(|problems| {
+fn load(args: &ConfigArgs, mode: Mode) -> Result<Loaded, Exit> {
+    let loaded = read(args, mode).map_err(|problems| {
         eprintln!("{problems}");
         Exit::Config
     })?;
@@ -200,9 +200,9 @@ fn load(args: &ConfigArgs) -> Result<Loaded, Exit> {
     Ok(loaded)
 }
 
-fn read(args: &ConfigArgs) -> Result<Loaded, Problems> {
-    let path = config::discover(args.config.as_deref())?;
-    config::load(path.as_deref(), &|name| std::env::var(name).ok(), Mode::Foreground)
+fn read(args: &ConfigArgs, mode: Mode) -> Result<Loaded, Problems> {
+    let path = config::discover(args.config.as_deref(), mode)?;
+    config::load(path.as_deref(), &|name| std::env::var(name).ok(), mode)
 }
 
 /// The role of our own processes.

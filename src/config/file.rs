@@ -17,7 +17,7 @@ pub(super) const KEYS: &[&str] =
     &["name", "servers", "plugins", "roles", "idle_timeout", "timeouts", "registry"];
 /// What a file in `conf.d` can add to.
 const PART_KEYS: &[&str] = &["servers", "plugins", "roles"];
-pub(super) const TIMEOUT_KEYS: &[&str] = &["session"];
+pub(super) const TIMEOUT_KEYS: &[&str] = &["session", "exit"];
 pub(super) const PLUGIN_KEYS: &[&str] = &["module"];
 
 /// What one file says. `None` is what it leaves to the default.
@@ -29,6 +29,7 @@ pub(super) struct Part {
     pub(super) roles: Option<Vec<(At, String, RoleRule)>>,
     pub(super) idle_timeout: Option<Option<Duration>>,
     pub(super) session_timeout: Option<Duration>,
+    pub(super) exit_idle: Option<Option<Duration>>,
 }
 
 /// Reads the tree of one file. `idle` is the default from the files before it; `first` is false
@@ -60,6 +61,7 @@ pub(super) fn read(
     if let Some(fields) = fields.get("timeouts").and_then(|spot| reader.fields(spot, TIMEOUT_KEYS))
     {
         part.session_timeout = fields.get("session").and_then(|spot| reader.deadline(&spot));
+        part.exit_idle = fields.get("exit").and_then(|spot| reader.idle(&spot));
     }
     if let Some(spot) = fields.get("registry").filter(|spot| !spot.is_null()) {
         reader.warning(&spot, "is ignored; the gateway keeps no registry, and this key can go");

@@ -109,6 +109,7 @@ impl Merge {
         if let Some(session) = part.session_timeout {
             config.session_timeout = session;
         }
+        config.exit_idle = part.exit_idle.or(config.exit_idle);
         for (at, server) in part.servers {
             let place = format!("servers.{}", server.name);
             if !claim(&mut self.servers, reader, &server.name, at, &place) {

@@ -54,6 +54,9 @@ pub struct Config {
     pub idle_timeout: Option<Duration>,
     /// How long a quiet HTTP session is remembered.
     pub session_timeout: Duration,
+    /// How long the gateway may have nothing to do before it exits; `Some(None)` is never, and
+    /// `None` that the file says nothing of it.
+    pub exit_idle: Option<Option<Duration>>,
     /// The file it came from, without those of `conf.d`.
     pub path: Option<PathBuf>,
 }
@@ -67,6 +70,7 @@ impl Default for Config {
             roles: None,
             idle_timeout: Some(Duration::from_secs(300)),
             session_timeout: Duration::from_secs(30 * 60),
+            exit_idle: None,
             path: None,
         }
     }

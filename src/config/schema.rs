@@ -50,6 +50,10 @@ struct GatewayTimeouts {
     /// How long a quiet HTTP session is remembered. Default: 30m.
     #[schemars(schema_with = "duration")]
     session: Option<()>,
+    /// How long the gateway may have nothing to do before it exits; 0 is for ever. Default: 60s
+    /// where its sockets are held by the init system, which starts it again; else 0.
+    #[schemars(schema_with = "duration")]
+    exit: Option<()>,
 }
 
 /// One MCP server: a command that talks over its stdin and stdout.

@@ -19,7 +19,7 @@ pub fn write_yaml(config: &Config) -> String {
     let mut top = vec![
         ("name", text(&config.name)),
         ("idle_timeout", idle(config.idle_timeout)),
-        ("timeouts", map([("session", duration(config.session_timeout))])),
+        ("timeouts", timeouts(config)),
         ("servers", map(servers)),
         ("plugins", config.plugins.iter().map(plugin).collect()),
     ];
@@ -28,6 +28,11 @@ pub fn write_yaml(config: &Config) -> String {
     }
     // Writing a tree of texts to a string has no way to fail.
     serde_yaml::to_string(&map(top)).unwrap_or_default()
+}
+
+fn timeouts(config: &Config) -> Value {
+    let exit = config.exit_idle.map(|exit| ("exit", idle(exit)));
+    map([("session", duration(config.session_timeout))].into_iter().chain(exit))
 }
 
 fn value(server: &Server) -> Value {

@@ -1,25 +1,26 @@
 //! The front process: builds every room, wires them, and takes them down in reverse.
 #![forbid(unsafe_code)]
 
+mod doors;
+mod idle;
 pub mod logging;
+mod notify;
 mod signals;
 
 use std::{
     env, io,
-    net::{IpAddr, SocketAddr},
     path::PathBuf,
     sync::Arc,
     time::Duration,
 };
 
 use anyhow::Context;
-use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     backend::Supervisor,
     config::{Config, Folders, Mode, Profile},
-    frontend::{self, Limits, Shared, http, stdio, unix},
+    frontend::{self, Limits, Shared, stdio},
     gateway::{Gateway, Keys},
     policy::{Credential, Policy},
     spawner::Spawner,
@@ -40,18 +41,9 @@ pub struct Daemon {
     kill: CancellationToken,
 }
 
-/// Where `serve` listens.
-#[derive(Clone, Debug)]
-pub struct Listen {
-    pub tcp: Option<(IpAddr, u16)>,
-    pub socket: Option<PathBuf>,
-    /// Serve anyone who reaches the TCP port, as ourselves.
-    pub anyone: bool,
-}
-
 impl Daemon {
     /// Must be called on the runtime that will run it.
-    pub fn new(config: Config, role: Option<&str>) -> anyhow::Result<Self> {
+    pub fn new(config: Config, role: Option<&str>, mode: Mode) -> anyhow::Result<Self> {
         fds::keep_from_children();
         for plugin in &config.plugins {
             tracing::warn!("plugin {}: not loaded, this version runs no plugins", plugin.module());
@@ -59,7 +51,7 @@ impl Daemon {
         let policy = Policy::new(&config, peer::own_uid(), role)?;
         let owner = policy.identify(&Credential::Own, None)?;
         let tracker = TaskTracker::new();
-        let spawner = Spawner::new(&config, Mode::Foreground);
+        let spawner = Spawner::new(&config, mode);
         for server in config.servers.iter().filter(|server| server.enabled) {
             if server.sandbox.profile == Profile::Off {
                 tracing::warn!(server = server.name, "runs without a sandbox, as its config says");
@@ -92,44 +84,28 @@ impl Daemon {
         Ok(self.drain.clone())
     }
 
-    /// Serves sockets until a signal.
+    /// Serves sockets until a signal, or until there has been nothing to do for long enough.
     pub async fn serve(self, listen: Listen) -> anyhow::Result<()> {
         self.hear_signals()?;
-        let doors = TaskTracker::new();
-        let mut socket_file = None;
-        if let Some((address, port)) = listen.tcp {
-            let listener = TcpListener::bind(SocketAddr::new(address, port))
-                .await
-                .with_context(|| format!("cannot listen on {address} port {port}"))?;
-            let local = listener.local_addr()?;
-            let access = if listen.anyone { http::Access::Anyone } else { http::Access::OwnUid };
-            if listen.anyone {
-                tracing::warn!(
-                    "whoever reaches {local} acts as uid {}: no authentication",
-                    peer::own_uid()
-                );
+        let activated = !listen.handed.is_empty();
+        let doors = Doors::open(&self.shared, listen).await?;
+        let told = notify::keep_told(Arc::clone(&self.gateway), self.drain.clone());
+        self.tracker.spawn(told);
+        notify::ready(&self.gateway);
+        tokio::select! {
+            () = self.drain.cancelled() => notify::stopping("finishing what runs"),
+            () = idle::wait(Arc::clone(&self.gateway), Arc::clone(&self.shared), activated) => {
+                tracing::info!("nothing to do: exiting");
+                notify::stopping("nothing to do");
             }
-            tracing::info!("listening on http://{local}/mcp");
-            let options = http::Options { access, hosts: Vec::new() };
-            doors.spawn(http::serve(Arc::clone(&self.shared), listener, options));
         }
-        if let Some(path) = &listen.socket {
-            let listener = unix::bind(path).await.context("cannot listen on the socket")?;
-            tracing::info!("listening on {}", path.display());
-            socket_file = Some(path.clone());
-            doors.spawn(unix::serve(Arc::clone(&self.shared), listener));
-        }
-        doors.close();
-        self.drain.cancelled().await;
         self.finish().await;
         tokio::select! {
-            () = doors.wait() => {}
+            () = doors.closed() => {}
             () = self.kill.cancelled() => {}
             () = tokio::time::sleep(CLOSING) => {}
         }
-        if let Some(path) = socket_file {
-            let _ = std::fs::remove_file(path);
-        }
+        doors.remove();
         Ok(())
     }
 
@@ -177,4 +153,7 @@ fn state_keys() -> anyhow::Result<Keys> {
     }
 }
 
+pub use doors::Listen;
 pub use frontend::stdio::Options as StdioOptions;
+
+use doors::Doors;

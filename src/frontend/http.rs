@@ -23,7 +23,7 @@ use std::{net::SocketAddr, sync::Arc};
 use bytes::Bytes;
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 
-use super::{Shared, accept};
+use super::{Shared, accept, awake::Awake};
 use crate::{
     gateway::Transport,
     policy::{Credential, Denied, Principal},
@@ -35,7 +35,7 @@ use origin::Hosts;
 /// What all HTTP connections share.
 #[derive(Default)]
 pub(super) struct State {
-    sessions: sessions::Sessions,
+    pub(super) sessions: sessions::Sessions,
     sse: sse::Clients,
     pulse: Arc<pulse::Pulse>,
     priming: pulse::Priming,
@@ -66,8 +66,9 @@ pub async fn serve(shared: Arc<Shared>, listener: TcpListener, options: Options)
         &shared,
         &[&shared.tcp_connections, &shared.connections],
         |context| listener.poll_accept(context),
-        |(stream, peer)| {
-            over_tcp(Arc::clone(&shared), stream, peer, options.access, Arc::clone(&hosts))
+        |(stream, peer), awake| {
+            let hosts = Arc::clone(&hosts);
+            over_tcp(Arc::clone(&shared), stream, peer, options.access, hosts, awake)
         },
     )
     .await;
@@ -79,6 +80,7 @@ async fn over_tcp(
     peer: SocketAddr,
     access: Access,
     names: Arc<[String]>,
+    awake: Awake,
 ) {
     let local = match (stream.local_addr(), stream.set_nodelay(true)) {
         (Ok(local), Ok(())) => local,
@@ -99,7 +101,7 @@ async fn over_tcp(
     }
     let hosts = Some(Hosts { address: local, names });
     let connection = Connection::new(shared, principal, hosts, Transport::Http);
-    connection::drive(connection, stream, Bytes::new()).await;
+    connection::drive(connection, stream, Bytes::new(), awake).await;
 }
 
 /// TCP names nobody, but a socket on this machine has an owner.
@@ -128,10 +130,11 @@ pub(super) async fn over_unix(
     stream: UnixStream,
     read: Bytes,
     principal: Result<Arc<Principal>, Denied>,
+    awake: Awake,
 ) {
     let principal = principal.map_err(|denied| denied.to_string());
     let connection = Connection::new(shared, principal, None, Transport::Unix);
-    connection::drive(connection, stream, read).await;
+    connection::drive(connection, stream, read, awake).await;
 }
 
 /// Beats for the streams and sweeps the sessions, until `drain`.
@@ -141,6 +144,7 @@ pub(super) async fn background(shared: Arc<Shared>) {
         tokio::select! {
             biased;
             () = shared.drain.cancelled() => break,
+            () = shared.wakefulness.over() => break,
             // One timer for all. It also keeps a near deadline in the runtime's timer wheel, so
             // that arming a farther one never has to wake the driver.
             () = tokio::time::sleep(shared.limits.heartbeat) => {}
@@ -156,6 +160,7 @@ pub(super) async fn background(shared: Arc<Shared>) {
 pub(super) async fn priming(shared: Arc<Shared>) {
     tokio::select! {
         () = shared.drain.cancelled() => {}
+        () = shared.wakefulness.over() => {}
         () = shared.http.priming.run(shared.limits.prime_after) => {}
     }
 }

@@ -10,6 +10,8 @@
 #![forbid(unsafe_code)]
 
 mod accept;
+pub mod activation;
+mod awake;
 mod batch;
 mod framed;
 pub mod http;
@@ -29,6 +31,7 @@ use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::gateway::Gateway;
+use awake::{Awake, Wakefulness};
 
 /// What strangers may cost us. The defaults are meant for everyone; tests inject short ones.
 #[derive(Clone, Debug)]
@@ -116,6 +119,7 @@ pub struct Shared {
     tcp_connections: Arc<Semaphore>,
     http: http::State,
     background: AtomicBool,
+    wakefulness: Arc<Wakefulness>,
 }
 
 impl Shared {
@@ -133,12 +137,36 @@ impl Shared {
             started: Instant::now(),
             http: http::State::default(),
             background: AtomicBool::new(false),
+            wakefulness: Arc::default(),
             gateway,
             limits,
             tracker,
             drain,
             kill,
         })
+    }
+
+    /// From now on the gateway is not idle, until this is dropped.
+    fn awake(&self) -> Awake {
+        self.wakefulness.hold()
+    }
+
+    /// Whether any client wants something, or has something coming: a message that has not come
+    /// whole, a request, an open stream, an answer to come back for. Connections that are open
+    /// and quiet do not count.
+    pub fn is_wanted(&self) -> bool {
+        self.wakefulness.is_held() || self.http.sessions.have_unsent()
+    }
+
+    /// Counts what clients do: the same number twice, and nothing was done between.
+    pub fn events(&self) -> u64 {
+        self.wakefulness.events()
+    }
+
+    /// Ends quiet connections, and takes no more: whoever comes now finds the next gateway. Only
+    /// while nobody wants anything.
+    pub fn quit(&self) {
+        self.wakefulness.quit();
     }
 
     /// Milliseconds since the start: small enough for an atomic.

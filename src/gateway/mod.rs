@@ -33,13 +33,14 @@ use std::{
 };
 
 use bytes::Bytes;
+use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use era::Keys;
 pub use session::{Leave, Session, Work};
 
 use crate::{
-    backend::{Holder, Host, InstanceKey, Speak, Supervisor},
+    backend::{Counts, Holder, Host, InstanceKey, Speak, Supervisor},
     config::{Config, Discover, Server, Share},
     policy::{Credential, Denied, Policy, Principal, Target},
     protocol::{Era, Message, method, stream},
@@ -252,6 +253,34 @@ impl Gateway {
                 }
             });
         }
+    }
+
+    /// Whether nothing runs and nothing waits: no request, no instance, no parked call, no message
+    /// for a client. Sessions that are quiet do not count.
+    pub fn is_idle(&self) -> bool {
+        self.parking.is_empty()
+            && self.supervisor.counts().running == 0
+            && !self.sessions().values().any(|session| session.is_wanted())
+    }
+
+    /// How many backends run, sleep and fail, in the sense of [`Supervisor::counts`].
+    pub fn counts(&self) -> Counts {
+        self.supervisor.counts()
+    }
+
+    /// Told when an instance begins, ends, or becomes ready.
+    pub fn changes(&self) -> Arc<Notify> {
+        self.supervisor.pulse()
+    }
+
+    /// How many sessions are open.
+    pub fn open_sessions(&self) -> usize {
+        self.sessions().len()
+    }
+
+    /// How long the daemon may have nothing to do before it exits; `None` says nothing of it.
+    pub fn exit_idle(&self) -> Option<Option<Duration>> {
+        self.config.exit_idle
     }
 
     /// No new requests; those in flight get `grace` to finish, then an error. Then every backend

@@ -4,6 +4,8 @@
 #![allow(unsafe_code)]
 
 pub mod fds;
+#[cfg(target_os = "macos")]
+pub mod launchd;
 pub mod peer;
 pub mod signals;
 pub mod spawn;

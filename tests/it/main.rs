@@ -18,6 +18,7 @@ mod load;
 mod npx;
 mod roles;
 mod seed;
+mod service;
 mod soak;
 mod strangers;
 mod subscriptions;

@@ -8,7 +8,7 @@ use std::{
     io::{self, IoSlice},
     pin::{Pin, pin},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     task::{Context, Poll, ready},
@@ -29,7 +29,7 @@ use super::{
     route,
 };
 use crate::{
-    frontend::{Shared, millis},
+    frontend::{Shared, awake::Awake, millis},
     gateway::Transport,
     policy::Principal,
 };
@@ -44,18 +44,22 @@ pub(super) struct Connection {
     pub(super) transport: Transport,
     requests: AtomicUsize,
     used: AtomicBool,
+    /// Held while the head of a request has begun to come.
+    head: Mutex<Option<Awake>>,
     /// Since when no request runs, by [`Shared::now`].
     idle_since: AtomicU64,
 }
 
 /// While one lives, its connection has a request.
-pub(super) struct Busy(Arc<Connection>);
+pub(super) struct Busy(Arc<Connection>, #[expect(dead_code, reason = "held")] Awake);
 
 impl Busy {
     fn new(connection: &Arc<Connection>) -> Self {
         connection.used.store(true, Ordering::Relaxed);
         connection.requests.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(connection))
+        let awake = connection.shared.awake();
+        connection.heard(None);
+        Self(Arc::clone(connection), awake)
     }
 }
 
@@ -81,8 +85,14 @@ impl Connection {
             transport,
             requests: AtomicUsize::new(0),
             used: AtomicBool::new(false),
+            head: Mutex::default(),
             idle_since,
         })
+    }
+
+    /// Something of the next request has come, or all of its head.
+    fn heard(&self, part: Option<Awake>) {
+        *self.head.lock().unwrap_or_else(PoisonError::into_inner) = part;
     }
 
     /// How long the client may go on as it does. Zero: no longer.
@@ -98,13 +108,16 @@ impl Connection {
     }
 }
 
-/// Serves the connection until it ends, is idle for too long, or `drain` or `kill` comes.
-pub(super) async fn drive<T>(connection: Arc<Connection>, stream: T, read: Bytes)
+/// Serves the connection until it ends, is idle for too long, the gateway is, or `drain` or `kill`
+/// comes.
+pub(super) async fn drive<T>(connection: Arc<Connection>, stream: T, read: Bytes, awake: Awake)
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let shared = &connection.shared;
     let limits = &shared.limits;
+    // It was accepted for its first request; one that never comes runs into the time for a head.
+    connection.heard(Some(awake));
     let service = service_fn(|request: Request<Incoming>| {
         let connection = Arc::clone(&connection);
         async move {
@@ -113,7 +126,13 @@ where
             Ok::<_, Infallible>(answer.map(|content: Content| Reply { content, _busy: busy }))
         }
     });
-    let stream = Stream { inner: stream, read, stall: limits.write_stall, stalled: None };
+    let stream = Stream {
+        inner: stream,
+        read,
+        stall: limits.write_stall,
+        stalled: None,
+        connection: Some(Arc::clone(&connection)),
+    };
     let http = http1::Builder::new()
         .max_headers(limits.head_fields)
         .max_header_size(limits.head_bytes)
@@ -127,6 +146,8 @@ where
     loop {
         tokio::select! {
             biased;
+            // Before anything more is read.
+            () = shared.wakefulness.over() => return,
             outcome = http.as_mut() => {
                 if let Err(error) = outcome {
                     tracing::debug!(%error, "an http connection ended badly");
@@ -153,6 +174,8 @@ struct Stream<T> {
     read: Bytes,
     stall: Duration,
     stalled: Option<Pin<Box<Sleep>>>,
+    /// Told of what comes between two requests.
+    connection: Option<Arc<Connection>>,
 }
 
 impl<T> Stream<T> {
@@ -178,7 +201,15 @@ impl<T: AsyncRead + Unpin> AsyncRead for Stream<T> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if self.read.is_empty() {
-            return Pin::new(&mut self.inner).poll_read(context, buffer);
+            let before = buffer.filled().len();
+            ready!(Pin::new(&mut self.inner).poll_read(context, buffer))?;
+            if let Some(connection) = &self.connection
+                && buffer.filled().len() > before
+                && connection.requests.load(Ordering::Relaxed) == 0
+            {
+                connection.heard(Some(connection.shared.awake()));
+            }
+            return Poll::Ready(Ok(()));
         }
         let len = self.read.len().min(buffer.remaining());
         buffer.put_slice(&self.read[..len]);
@@ -230,7 +261,7 @@ mod tests {
         let (ours, mut theirs) = tokio::io::duplex(8);
         let stall = Duration::from_secs(30);
         let mut stream =
-            Stream { inner: ours, read: Bytes::from_static(b"ab"), stall, stalled: None };
+            Stream { inner: ours, read: Bytes::from_static(b"ab"), stall, stalled: None, connection: None };
         let mut start = [0; 2];
         stream.read_exact(&mut start).await.unwrap();
         assert_eq!(&start, b"ab");

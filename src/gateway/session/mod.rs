@@ -164,6 +164,12 @@ impl Session {
         !self.state().in_flight.is_empty()
     }
 
+    /// True while a request is in flight, or something waits for the client to come for it.
+    pub(super) fn is_wanted(&self) -> bool {
+        let state = self.state();
+        !state.in_flight.is_empty() || !state.backlog.is_empty()
+    }
+
     pub(super) fn gateway(&self) -> &Arc<Gateway> {
         &self.gateway
     }

@@ -1,0 +1,4 @@
+//! The gateway as a service: started by its socket, gone when idle, reloaded while it serves.
+
+mod activation;
+mod idle;
