@@ -192,10 +192,9 @@ impl Supervisor {
         let scope = holder.scope(server.share);
         let key = InstanceKey { server: Arc::clone(name), scope, speak };
         let mut instances = self.instances();
-        let instance =
-            instances.entry(key).or_insert_with_key(|key| {
-                Instance::new(key.clone(), server, Arc::clone(&self.pulse))
-            });
+        let instance = instances
+            .entry(key)
+            .or_insert_with_key(|key| Instance::new(key.clone(), server, Arc::clone(&self.pulse)));
         Ok(Arc::clone(instance))
     }
 

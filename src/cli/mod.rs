@@ -7,6 +7,9 @@ mod client;
 mod doctor;
 mod list;
 mod serve;
+mod socket;
+mod status;
+mod whoami;
 
 use std::{ffi::OsString, io::Write, path::PathBuf, process::ExitCode};
 
@@ -58,6 +61,7 @@ impl From<Exit> for ExitCode {
 Environment:
   MCP_GATEWAY_ROLE   the role of `roles:` that this gateway acts in
   MCP_GATEWAY_LOG    what is logged, as --log
+  MCP_GATEWAY_SOCKET the socket of a running gateway, for status, reload and whoami
   MCP_GATEWAY_CACHE  where backends' lists are remembered (default ~/.cache/mcp-gateway)
   CREDENTIALS_DIRECTORY  its request-state.key seals what clients carry for several gateways
 
@@ -110,6 +114,17 @@ enum Verb {
     /// Every server's sandbox is put on as for a start, and in it a probe tries to get out. Exit 0;
     /// 1 if something got through that must not; 69 if a server's sandbox cannot be had.
     Doctor(doctor::DoctorArgs),
+    /// Show what a running gateway does: its instances, their state and sandbox, and what failed
+    Status(status::StatusArgs),
+    /// Have a running gateway read its config again, and wait until it has
+    ///
+    /// Servers whose entries did not change go on, and so do the sessions of clients. A file with
+    /// errors changes nothing: every problem is printed, and the exit is 78.
+    Reload(status::ReloadArgs),
+    /// Show what a running gateway sees of you: user, groups, role, and what is visible in it
+    ///
+    /// Exit 77 if no rule of `access:` gives you a role.
+    Whoami(whoami::WhoamiArgs),
     /// Call one tool and print its result
     ///
     /// Text is printed as it is, everything else as JSON. Exit 1 when the tool reports an error,
@@ -154,6 +169,9 @@ fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
         Verb::Check(args) => check::check(&args),
         Verb::Doctor(args) => doctor::doctor(&args),
         Verb::Call(args) => call::call(args),
+        Verb::Status(args) => status::status(&args),
+        Verb::Reload(args) => status::reload(&args),
+        Verb::Whoami(args) => whoami::whoami(&args),
         Verb::Schema => {
             let text = serde_json::to_string_pretty(&config::schema()).unwrap_or_default();
             print_line(&text)

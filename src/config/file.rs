@@ -11,12 +11,12 @@ use super::problem::Severity;
 use super::reader::{Reader, Spot};
 use super::server::{self, Around, FILTER_KEYS};
 use super::tree::{At, Entry, Kind, Node};
-use super::{Plugin, RoleRule, Server, locate};
+use super::{Access, Plugin, RoleRule, Server, access, locate};
 
 pub(super) const KEYS: &[&str] =
-    &["name", "servers", "plugins", "roles", "idle_timeout", "timeouts", "registry"];
+    &["name", "servers", "plugins", "roles", "access", "idle_timeout", "timeouts", "registry"];
 /// What a file in `conf.d` can add to.
-const PART_KEYS: &[&str] = &["servers", "plugins", "roles"];
+const PART_KEYS: &[&str] = &["servers", "plugins", "roles", "access"];
 pub(super) const TIMEOUT_KEYS: &[&str] = &["session", "exit"];
 pub(super) const PLUGIN_KEYS: &[&str] = &["module"];
 
@@ -27,6 +27,8 @@ pub(super) struct Part {
     pub(super) servers: Vec<(At, Server)>,
     pub(super) plugins: Vec<Plugin>,
     pub(super) roles: Option<Vec<(At, String, RoleRule)>>,
+    /// Where each role of a rule stands.
+    pub(super) access: Option<Vec<(At, String, Access)>>,
     pub(super) idle_timeout: Option<Option<Duration>>,
     pub(super) session_timeout: Option<Duration>,
     pub(super) exit_idle: Option<Option<Duration>>,
@@ -76,6 +78,7 @@ pub(super) fn read(
         part.plugins = plugins(reader, &spot);
     }
     part.roles = fields.get("roles").map(|spot| roles(reader, &spot));
+    part.access = fields.get("access").map(|spot| access::read(reader, &spot));
     part
 }
 

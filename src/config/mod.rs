@@ -9,6 +9,7 @@
 
 #![forbid(unsafe_code)]
 
+mod access;
 mod env;
 mod file;
 mod load;
@@ -50,6 +51,8 @@ pub struct Config {
     pub plugins: Vec<Plugin>,
     /// In the order of the file; `None` if there is no `roles` section.
     pub roles: Option<Vec<(String, RoleRule)>>,
+    /// Who has which role, in the order of the files; `None` if there is no `access` section.
+    pub access: Option<Vec<Access>>,
     /// How long an instance without a lease is kept; `None` is for ever.
     pub idle_timeout: Option<Duration>,
     /// How long a quiet HTTP session is remembered.
@@ -68,6 +71,7 @@ impl Default for Config {
             servers: Vec::new(),
             plugins: Vec::new(),
             roles: None,
+            access: None,
             idle_timeout: Some(Duration::from_secs(300)),
             session_timeout: Duration::from_secs(30 * 60),
             exit_idle: None,
@@ -149,6 +153,13 @@ pub enum Share {
     All,
 }
 
+impl Share {
+    pub fn word(self) -> &'static str {
+        let word = server::SHARE.iter().find(|(_, share)| *share == self);
+        word.map_or("user", |(word, _)| word)
+    }
+}
+
 /// A directory that the server is told of as an MCP root.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Root {
@@ -218,6 +229,31 @@ pub enum RoleRule {
         allow: Option<Vec<String>>,
         deny: Vec<String>,
     },
+}
+
+/// One rule of `access`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Access {
+    pub who: Who,
+    /// One of the roles.
+    pub role: String,
+}
+
+/// Whom a rule is for: the name as it was written, and its number on this machine, if it has one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Who {
+    User { name: String, id: Option<u32> },
+    Group { name: String, id: Option<u32> },
+}
+
+impl std::fmt::Display for Access {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (kind, name) = match &self.who {
+            Who::User { name, .. } => ("user", name),
+            Who::Group { name, .. } => ("group", name),
+        };
+        write!(f, "{{{kind}: {name}, role: {}}}", self.role)
+    }
 }
 
 /// A Python module with tools, in either of its two spellings.

@@ -32,6 +32,9 @@ struct GatewayFile {
     /// What each role may see and call, by the role's name. Without this key there are no roles,
     /// and everything may be called.
     roles: Option<BTreeMap<String, Option<RoleEntry>>>,
+    /// Who has which role: the first rule that fits. Nobody else is served, but for the gateway's
+    /// own user where it is no system service.
+    access: Option<Vec<AccessEntry>>,
     /// How long a server runs on after its last call; 0 is for ever. A bare number is seconds.
     /// Default: 300s.
     #[schemars(schema_with = "duration")]
@@ -267,6 +270,23 @@ struct PluginMap {
     module: String,
 }
 
+/// Whom the kernel names at the other end of the Unix socket, and the role that it has.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct AccessEntry {
+    /// A user, by name or number.
+    #[schemars(schema_with = "name_or_number")]
+    user: Option<()>,
+    /// A group, by name or number.
+    #[schemars(schema_with = "name_or_number")]
+    group: Option<()>,
+    /// Not supported.
+    #[schemars(schema_with = "nothing")]
+    token: Option<()>,
+    /// One of `roles`.
+    role: String,
+}
+
 /// null is everything.
 #[derive(JsonSchema)]
 #[schemars(untagged)]
@@ -305,6 +325,14 @@ fn marked_section() -> serde_json::Value {
 
 fn text(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": ["string", "number", "boolean"] })
+}
+
+fn name_or_number(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": ["string", "integer"] })
+}
+
+fn nothing(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "not": {} })
 }
 
 fn text_or_null(_: &mut SchemaGenerator) -> Schema {

@@ -10,7 +10,8 @@ use super::quantity::{duration_text, size_text};
 use super::sandbox::{LAYERS, PROFILES};
 use super::server::{DISCOVER, SHARE};
 use super::{
-    Config, Limits, Network, Plugin, Profile, RoleRule, Root, Sandbox, Server, ToolFilter,
+    Access, Config, Limits, Network, Plugin, Profile, RoleRule, Root, Sandbox, Server, ToolFilter,
+    Who,
 };
 
 /// Writes the whole configuration, without secrets.
@@ -25,6 +26,9 @@ pub fn write_yaml(config: &Config) -> String {
     ];
     if let Some(roles) = &config.roles {
         top.push(("roles", map(roles.iter().map(|(name, rule)| (name.as_str(), role(rule))))));
+    }
+    if let Some(access) = &config.access {
+        top.push(("access", access.iter().map(rule).collect()));
     }
     // Writing a tree of texts to a string has no way to fail.
     serde_yaml::to_string(&map(top)).unwrap_or_default()
@@ -110,6 +114,14 @@ fn plugin(plugin: &Plugin) -> Value {
         Plugin::Name(module) => text(module),
         Plugin::Map { module } => map([("module", text(module))]),
     }
+}
+
+fn rule(rule: &Access) -> Value {
+    let who = match &rule.who {
+        Who::User { name, .. } => ("user", text(name)),
+        Who::Group { name, .. } => ("group", text(name)),
+    };
+    map([who, ("role", text(&rule.role))])
 }
 
 fn role(rule: &RoleRule) -> Value {

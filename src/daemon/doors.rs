@@ -48,7 +48,8 @@ impl Doors {
     fn take(&self, shared: &Arc<Shared>, handed: Handed) -> anyhow::Result<()> {
         for listener in handed.unix {
             let path = listener.local_addr().ok().and_then(|at| Some(at.as_pathname()?.to_owned()));
-            let path = path.map_or_else(|| "a socket".to_owned(), |path| path.display().to_string());
+            let path =
+                path.map_or_else(|| "a socket".to_owned(), |path| path.display().to_string());
             tracing::info!("listening on {path}, handed over by the init system");
             let listener = UnixListener::from_std(listener).context("a socket handed over")?;
             self.tasks.spawn(unix::serve(Arc::clone(shared), listener));

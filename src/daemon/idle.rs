@@ -12,7 +12,8 @@ use crate::{frontend::Shared, gateway::Gateway};
 /// Without a word in the config, where the init system starts us again.
 const ACTIVATED: Duration = Duration::from_secs(60);
 /// launchd holds back a job that lived for less than 10 s.
-const LEAST: Duration = if cfg!(target_os = "macos") { Duration::from_secs(15) } else { Duration::ZERO };
+const LEAST: Duration =
+    if cfg!(target_os = "macos") { Duration::from_secs(15) } else { Duration::ZERO };
 /// How often it is looked, in the time that has to pass.
 const LOOKS: u32 = 3;
 

@@ -7,12 +7,7 @@ pub mod logging;
 mod notify;
 mod signals;
 
-use std::{
-    env, io,
-    path::PathBuf,
-    sync::Arc,
-    time::Duration,
-};
+use std::{env, io, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -49,6 +44,10 @@ impl Daemon {
             tracing::warn!("plugin {}: not loaded, this version runs no plugins", plugin.module());
         }
         let policy = Policy::new(&config, peer::own_uid(), role)?;
+        let policy = match mode {
+            Mode::Foreground => policy,
+            Mode::System => policy.by_rules_alone(),
+        };
         let owner = policy.identify(&Credential::Own, None)?;
         let tracker = TaskTracker::new();
         let spawner = Spawner::new(&config, mode);

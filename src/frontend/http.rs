@@ -6,6 +6,7 @@
 
 mod answer;
 mod connection;
+mod control;
 mod events;
 mod get;
 mod head;
@@ -24,12 +25,8 @@ use bytes::Bytes;
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 
 use super::{Shared, accept, awake::Awake};
-use crate::{
-    gateway::Transport,
-    policy::{Credential, Denied, Principal},
-    sys::peer,
-};
-use connection::Connection;
+use crate::{gateway::Transport, policy::Credential, sys::peer};
+use connection::{Caller, Connection};
 use origin::Hosts;
 
 /// What all HTTP connections share.
@@ -93,14 +90,12 @@ async fn over_tcp(
         Access::Anyone => Ok(Credential::Tcp { uid: peer::own_uid() }),
         Access::OwnUid => own(local, peer),
     };
-    let principal = credential.and_then(|credential| {
-        shared.gateway.identify(credential, None).map_err(|denied| denied.to_string())
-    });
-    if let Err(why) = &principal {
+    let caller = credential.map_or_else(Caller::Unknown, Caller::Known);
+    let hosts = Some(Hosts { address: local, names });
+    let connection = Connection::new(shared, caller, hosts, Transport::Http);
+    if let Err(why) = connection.principal() {
         tracing::warn!(%peer, why, "a tcp client is refused");
     }
-    let hosts = Some(Hosts { address: local, names });
-    let connection = Connection::new(shared, principal, hosts, Transport::Http);
     connection::drive(connection, stream, Bytes::new(), awake).await;
 }
 
@@ -129,11 +124,10 @@ pub(super) async fn over_unix(
     shared: Arc<Shared>,
     stream: UnixStream,
     read: Bytes,
-    principal: Result<Arc<Principal>, Denied>,
+    credential: Credential,
     awake: Awake,
 ) {
-    let principal = principal.map_err(|denied| denied.to_string());
-    let connection = Connection::new(shared, principal, None, Transport::Unix);
+    let connection = Connection::new(shared, Caller::Known(credential), None, Transport::Unix);
     connection::drive(connection, stream, read, awake).await;
 }
 

@@ -20,13 +20,15 @@ pub mod stdio;
 pub mod unix;
 
 use std::{
+    pin::Pin,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
 };
 
+use serde_json::Value;
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -120,6 +122,13 @@ pub struct Shared {
     http: http::State,
     background: AtomicBool,
     wakefulness: Arc<Wakefulness>,
+    reloader: OnceLock<Box<dyn Reload>>,
+}
+
+/// What reads the config again, for who may ask for it.
+pub trait Reload: Send + Sync {
+    /// What was done; or every problem that kept it from being done.
+    fn reload(&self) -> Pin<Box<dyn Future<Output = Result<Value, Vec<String>>> + Send + '_>>;
 }
 
 impl Shared {
@@ -138,12 +147,25 @@ impl Shared {
             http: http::State::default(),
             background: AtomicBool::new(false),
             wakefulness: Arc::default(),
+            reloader: OnceLock::new(),
             gateway,
             limits,
             tracker,
             drain,
             kill,
         })
+    }
+
+    /// Whom `/reload` is passed to. Set once, before the first door opens.
+    pub fn set_reloader(&self, reloader: Box<dyn Reload>) {
+        let _ = self.reloader.set(reloader);
+    }
+
+    async fn reload(&self) -> Option<Result<Value, Vec<String>>> {
+        match self.reloader.get() {
+            Some(reloader) => Some(reloader.reload().await),
+            None => None,
+        }
     }
 
     /// From now on the gateway is not idle, until this is dropped.

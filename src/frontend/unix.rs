@@ -110,11 +110,11 @@ async fn connection(shared: Arc<Shared>, mut stream: UnixStream, awake: Awake) {
     };
     match start {
         Ok(Ok(Start::Http(read))) => {
-            let principal = shared.gateway.identify(credential, None);
-            http::over_unix(shared, stream, read.freeze(), principal, awake).await;
+            http::over_unix(shared, stream, read.freeze(), credential, awake).await;
         }
         Ok(Ok(Start::Framed(preface, read))) => {
-            if let Err(why) = session(&shared, &mut stream, credential, preface, read, awake).await {
+            if let Err(why) = session(&shared, &mut stream, credential, preface, read, awake).await
+            {
                 refuse(&shared, stream, &why).await;
             }
         }

@@ -11,7 +11,10 @@ use super::{
     lists,
     router::{Answer, Request},
 };
-use crate::{backend::Phase, policy::Target};
+use crate::{
+    backend::{InstanceStatus, Phase},
+    policy::Target,
+};
 
 /// The answer to `gateway_status`.
 pub(super) fn status(session: &Session) -> Answer {
@@ -85,20 +88,7 @@ impl Gateway {
                 let instances: Vec<Value> = running
                     .iter()
                     .filter(|instance| *instance.server == *server.name)
-                    .map(|instance| {
-                        json!({
-                            "for": instance.scope,
-                            "state": phase(instance.phase),
-                            "protocol": instance.version,
-                            "pid": instance.pid,
-                            "calls": instance.calls,
-                            "starts": instance.starts,
-                            "failures": instance.failures,
-                            "trouble": instance.trouble,
-                            "junk_lines": instance.junk,
-                            "stray_answers": instance.strays,
-                        })
-                    })
+                    .map(instance)
                     .collect();
                 json!({
                     "name": server.name,
@@ -145,6 +135,22 @@ impl Gateway {
             "instances_failed": count(&[Phase::Backoff]),
         })
     }
+}
+
+/// One instance, as everybody may see it who may see its backend.
+pub(super) fn instance(instance: &InstanceStatus) -> Value {
+    json!({
+        "for": instance.scope,
+        "state": phase(instance.phase),
+        "protocol": instance.version,
+        "pid": instance.pid,
+        "calls": instance.calls,
+        "starts": instance.starts,
+        "failures": instance.failures,
+        "trouble": instance.trouble,
+        "junk_lines": instance.junk,
+        "stray_answers": instance.strays,
+    })
 }
 
 fn phase(phase: Phase) -> &'static str {

@@ -4,6 +4,7 @@
 #![allow(unsafe_code)]
 
 pub mod fds;
+pub mod ids;
 #[cfg(target_os = "macos")]
 pub mod launchd;
 pub mod peer;

@@ -30,15 +30,17 @@ use super::{
 };
 use crate::{
     frontend::{Shared, awake::Awake, millis},
-    gateway::Transport,
-    policy::Principal,
+    gateway::{Gateway, Transport},
+    policy::{Credential, Principal},
 };
 
 /// What every request of one connection needs to know.
 pub(super) struct Connection {
     pub(super) shared: Arc<Shared>,
-    /// Who is at the other end, or why nobody is served.
-    pub(super) principal: Result<Arc<Principal>, String>,
+    /// Who is at the other end, or why that is not known.
+    pub(super) caller: Caller,
+    /// Who that is to the rules in force, with the number of those rules.
+    principal: Mutex<(u64, Result<Arc<Principal>, String>)>,
     /// The names that a `Host` header may have. `None`: any, or none.
     pub(super) hosts: Option<Hosts>,
     pub(super) transport: Transport,
@@ -48,6 +50,24 @@ pub(super) struct Connection {
     head: Mutex<Option<Awake>>,
     /// Since when no request runs, by [`Shared::now`].
     idle_since: AtomicU64,
+}
+
+/// The other end of a connection.
+pub(super) enum Caller {
+    Known(Credential),
+    /// Why nobody is served.
+    Unknown(String),
+}
+
+impl Caller {
+    fn identify(&self, gateway: &Gateway) -> Result<Arc<Principal>, String> {
+        match self {
+            Caller::Known(credential) => {
+                gateway.identify(credential.clone(), None).map_err(|denied| denied.to_string())
+            }
+            Caller::Unknown(why) => Err(why.clone()),
+        }
+    }
 }
 
 /// While one lives, its connection has a request.
@@ -73,14 +93,15 @@ impl Drop for Busy {
 impl Connection {
     pub(super) fn new(
         shared: Arc<Shared>,
-        principal: Result<Arc<Principal>, String>,
+        caller: Caller,
         hosts: Option<Hosts>,
         transport: Transport,
     ) -> Arc<Self> {
         let idle_since = AtomicU64::new(shared.now());
         Arc::new(Self {
+            principal: Mutex::new((shared.gateway.rules(), caller.identify(&shared.gateway))),
             shared,
-            principal,
+            caller,
             hosts,
             transport,
             requests: AtomicUsize::new(0),
@@ -88,6 +109,17 @@ impl Connection {
             head: Mutex::default(),
             idle_since,
         })
+    }
+
+    /// Who is served, or why nobody is: by the rules that are in force now.
+    pub(super) fn principal(&self) -> Result<Arc<Principal>, String> {
+        let gateway = &self.shared.gateway;
+        let mut known = self.principal.lock().unwrap_or_else(PoisonError::into_inner);
+        let rules = gateway.rules();
+        if known.0 != rules {
+            *known = (rules, self.caller.identify(gateway));
+        }
+        known.1.clone()
     }
 
     /// Something of the next request has come, or all of its head.
@@ -260,8 +292,13 @@ mod tests {
     async fn a_write_that_stands_still_fails() {
         let (ours, mut theirs) = tokio::io::duplex(8);
         let stall = Duration::from_secs(30);
-        let mut stream =
-            Stream { inner: ours, read: Bytes::from_static(b"ab"), stall, stalled: None, connection: None };
+        let mut stream = Stream {
+            inner: ours,
+            read: Bytes::from_static(b"ab"),
+            stall,
+            stalled: None,
+            connection: None,
+        };
         let mut start = [0; 2];
         stream.read_exact(&mut start).await.unwrap();
         assert_eq!(&start, b"ab");

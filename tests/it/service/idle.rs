@@ -69,7 +69,8 @@ impl Bridge<'_> {
                 Ok(_) if text.contains("notifications/mcp-gateway/idle") => {
                     text.clear();
                     let end = stream.read_line(&mut text);
-                    let reset = matches!(&end, Err(error) if error.kind() == ErrorKind::ConnectionReset);
+                    let reset =
+                        matches!(&end, Err(error) if error.kind() == ErrorKind::ConnectionReset);
                     assert!(reset || matches!(end, Ok(0)), "{end:?} {text}");
                     self.farewells += 1;
                     self.stream = None;
