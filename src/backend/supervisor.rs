@@ -16,7 +16,7 @@ use super::{
     state::{Action, Event},
 };
 use crate::{
-    config::{Server, Share},
+    config::{Plan, Server, Share},
     policy::Permit,
     spawner::Spawner,
 };
@@ -49,6 +49,8 @@ pub struct InstanceKey {
     pub server: Arc<str>,
     pub scope: Scope,
     pub speak: Speak,
+    /// The entry of the config that it was started from.
+    pub revision: u64,
 }
 
 impl fmt::Display for Scope {
@@ -190,7 +192,8 @@ impl Supervisor {
     ) -> Result<Arc<Instance>, AcquireError> {
         let server = self.server(name).ok_or_else(|| AcquireError::Unknown(Arc::clone(name)))?;
         let scope = holder.scope(server.share);
-        let key = InstanceKey { server: Arc::clone(name), scope, speak };
+        let revision = server.revision;
+        let key = InstanceKey { server: Arc::clone(name), scope, speak, revision };
         let mut instances = self.instances();
         let instance = instances
             .entry(key)
@@ -201,7 +204,8 @@ impl Supervisor {
     /// The conversation with the holder's instance, if it runs. Starts nothing.
     pub fn running(&self, name: &str, holder: &Holder, speak: Speak) -> Option<Arc<Instance>> {
         let server = self.server(name)?;
-        let key = InstanceKey { server: name.into(), scope: holder.scope(server.share), speak };
+        let (scope, revision) = (holder.scope(server.share), server.revision);
+        let key = InstanceKey { server: name.into(), scope, speak, revision };
         let instance = self.instances().get(&key).cloned()?;
         (instance.phase() == Phase::Ready).then_some(instance)
     }
@@ -215,7 +219,7 @@ impl Supervisor {
         deadline: Instant,
     ) -> Result<Lease, AcquireError> {
         let server = permit.server();
-        let instance = self.instance(server, holder, speak)?;
+        let mut instance = self.instance(server, holder, speak)?;
         let start = instance.server().timeouts.start;
         let not_ready = || AcquireError::NotReady { server: Arc::clone(server), start };
         let mut waited = false;
@@ -235,6 +239,11 @@ impl Supervisor {
                     return slot(Lease::new(instance, link), deadline).await;
                 }
                 Action::Start => self.launch(&instance),
+                // Of an entry that is no longer in force: the one that is may have an instance.
+                Action::Retired if self.is_stale(&instance) => {
+                    instance = self.instance(server, holder, speak)?;
+                    continue;
+                }
                 Action::Retired => return Err(AcquireError::ShuttingDown),
                 Action::Refuse { until, failures, reason } => {
                     let again = until.saturating_duration_since(Instant::now());
@@ -286,6 +295,36 @@ impl Supervisor {
         if known && unused && Arc::strong_count(instance) <= 2 {
             instances.remove(instance.key());
         }
+    }
+
+    /// Whether its entry in the config is no longer in force.
+    fn is_stale(&self, instance: &Instance) -> bool {
+        let key = instance.key();
+        self.server(&key.server).is_none_or(|server| server.revision != key.revision)
+    }
+
+    /// Takes these servers for the ones before. Instances of entries that are gone or differ
+    /// finish their calls, and stop.
+    pub fn apply(&self, servers: &[Server], plan: &Plan) {
+        let enabled = servers.iter().filter(|server| server.enabled);
+        let enabled =
+            enabled.map(|server| (Arc::from(server.name.as_str()), Arc::new(server.clone())));
+        *self.servers.write().unwrap_or_else(PoisonError::into_inner) = enabled.collect();
+        let stale: HashSet<&str> = plan.stale().collect();
+        let instances: Vec<Arc<Instance>> = self.instances().values().cloned().collect();
+        for instance in instances {
+            if !stale.contains(&*instance.key().server) || !self.is_stale(&instance) {
+                continue;
+            }
+            // What only holds an instance, such as a subscription, goes on with the next one.
+            let busy = instance.link().is_some_and(|link| link.in_flight() > 0);
+            let grace = if busy { instance.server().timeouts.max_call } else { Duration::ZERO };
+            instance.on(Event::Drain { grace });
+            if matches!(instance.phase(), Phase::Stopped | Phase::Backoff) {
+                self.instances().remove(instance.key());
+            }
+        }
+        self.pulse.notify_one();
     }
 
     /// A session is over: what was started for it alone stops.

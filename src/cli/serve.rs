@@ -4,7 +4,7 @@ use std::{net::IpAddr, path::PathBuf};
 
 use clap::Args;
 
-use super::{ConfigArgs, Exit, complain, load, on_runtime, own_role};
+use super::{ConfigArgs, Exit, complain, load, on_runtime, own_role, read};
 use crate::{
     config::Mode,
     daemon::{Daemon, Listen, StdioOptions},
@@ -64,9 +64,10 @@ pub(super) fn serve(args: ServeArgs) -> Exit {
     if !handed.is_empty() && args.socket.is_some() {
         tracing::warn!("--socket is ignored: the init system holds the sockets");
     }
-    let listen = Listen { handed, tcp, socket: args.socket, anyone: open };
+    let listen = Listen { handed, tcp, socket: args.socket.clone(), anyone: open };
     finish(on_runtime(async {
-        Daemon::new(loaded.config, own_role().as_deref(), mode)?.serve(listen).await
+        let again = Box::new(move || read(&args.config, mode));
+        Daemon::new(loaded.config, own_role().as_deref(), mode)?.serve(listen, again).await
     }))
 }
 

@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 mod access;
+mod diff;
 mod env;
 mod file;
 mod load;
@@ -33,6 +34,7 @@ mod write;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use diff::Plan;
 pub use load::{Loaded, Mode, load};
 pub use locate::{Folders, discover};
 pub use problem::{Problem, Problems, Severity};
@@ -108,6 +110,8 @@ pub struct Server {
     pub limits: Limits,
     pub sandbox: Sandbox,
     pub tools: ToolFilter,
+    /// Tells this entry from others that had its name before a reload. Not in the file.
+    pub revision: u64,
 }
 
 impl Server {
@@ -129,6 +133,7 @@ impl Server {
             limits: Limits::default(),
             sandbox: Sandbox::default(),
             tools: ToolFilter::default(),
+            revision: 0,
         }
     }
 }

@@ -5,11 +5,13 @@ mod doors;
 mod idle;
 pub mod logging;
 mod notify;
+mod reload;
 mod signals;
 
 use std::{env, io, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context;
+use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
@@ -17,7 +19,7 @@ use crate::{
     config::{Config, Folders, Mode, Profile},
     frontend::{self, Limits, Shared, stdio},
     gateway::{Gateway, Keys},
-    policy::{Credential, Policy},
+    policy::{Credential, Denied, Policy},
     spawner::Spawner,
     sys::{fds, peer},
 };
@@ -34,6 +36,8 @@ pub struct Daemon {
     tracker: TaskTracker,
     drain: CancellationToken,
     kill: CancellationToken,
+    role: Option<String>,
+    mode: Mode,
 }
 
 impl Daemon {
@@ -43,11 +47,7 @@ impl Daemon {
         for plugin in &config.plugins {
             tracing::warn!("plugin {}: not loaded, this version runs no plugins", plugin.module());
         }
-        let policy = Policy::new(&config, peer::own_uid(), role)?;
-        let policy = match mode {
-            Mode::Foreground => policy,
-            Mode::System => policy.by_rules_alone(),
-        };
+        let policy = rules(&config, role, mode)?;
         let owner = policy.identify(&Credential::Own, None)?;
         let tracker = TaskTracker::new();
         let spawner = Spawner::new(&config, mode);
@@ -58,7 +58,7 @@ impl Daemon {
         }
         let supervisor = Supervisor::new(&config.servers, spawner, tracker.clone());
         let gateway = Gateway::new(
-            Arc::new(config),
+            config,
             policy,
             supervisor,
             Folders::find(&|name| env::var(name).ok()).cache,
@@ -73,19 +73,28 @@ impl Daemon {
             drain.clone(),
             kill.clone(),
         );
-        gateway.start_eager(&owner);
-        Ok(Daemon { gateway, shared, tracker, drain, kill })
+        gateway.start_eager(&owner, &|_| true);
+        let role = role.map(str::to_owned);
+        Ok(Daemon { gateway, shared, tracker, drain, kill, role, mode })
     }
 
     /// Completes at the first signal; the second ends [`Daemon::finish`] at once.
     pub fn hear_signals(&self) -> anyhow::Result<CancellationToken> {
-        signals::listen(&self.tracker, self.drain.clone(), self.kill.clone())?;
+        signals::listen(&self.tracker, self.drain.clone(), self.kill.clone(), None)?;
         Ok(self.drain.clone())
     }
 
     /// Serves sockets until a signal, or until there has been nothing to do for long enough.
-    pub async fn serve(self, listen: Listen) -> anyhow::Result<()> {
-        self.hear_signals()?;
+    /// `load` is how the config was read.
+    pub async fn serve(self, listen: Listen, load: Load) -> anyhow::Result<()> {
+        let asked = Arc::new(Notify::new());
+        let hangup = Some(Arc::clone(&asked));
+        signals::listen(&self.tracker, self.drain.clone(), self.kill.clone(), hangup)?;
+        let (gateway, tracker) = (Arc::clone(&self.gateway), self.tracker.clone());
+        let reloader = Reloader::new(gateway, load, self.role.clone(), self.mode, tracker);
+        self.shared.set_reloader(Box::new(Asked(Arc::clone(&reloader))));
+        let hears = reloader.hear(asked, Arc::clone(&self.shared), self.drain.clone());
+        self.tracker.spawn(hears);
         let activated = !listen.handed.is_empty();
         let doors = Doors::open(&self.shared, listen).await?;
         let told = notify::keep_told(Arc::clone(&self.gateway), self.drain.clone());
@@ -140,6 +149,15 @@ impl Daemon {
     }
 }
 
+/// The rules of this config: in a system service nobody is served whom they do not name.
+fn rules(config: &Config, role: Option<&str>, mode: Mode) -> Result<Policy, Denied> {
+    let policy = Policy::new(config, peer::own_uid(), role)?;
+    Ok(match mode {
+        Mode::Foreground => policy,
+        Mode::System => policy.by_rules_alone(),
+    })
+}
+
 /// What seals the states that clients carry for us: a credential of the init system's, for several
 /// gateways that serve the same clients, or a key of this process alone.
 fn state_keys() -> anyhow::Result<Keys> {
@@ -154,5 +172,7 @@ fn state_keys() -> anyhow::Result<Keys> {
 
 pub use doors::Listen;
 pub use frontend::stdio::Options as StdioOptions;
+pub use reload::Load;
 
 use doors::Doors;
+use reload::{Asked, Reloader};

@@ -23,6 +23,21 @@ pub(super) fn ready(gateway: &Gateway) {
     tell(&[NotifyState::Ready, NotifyState::Status(&status(gateway))]);
 }
 
+/// The config is read again. Ends with [`ready`] or [`not_reloaded`].
+pub(super) fn reloading() {
+    match NotifyState::monotonic_usec_now() {
+        Ok(now) => tell(&[NotifyState::Reloading, now]),
+        Err(_) => tell(&[NotifyState::Reloading]),
+    }
+}
+
+/// It has errors; that is no end of service.
+pub(super) fn not_reloaded(problems: usize) {
+    let status =
+        format!("not reloaded, {problems} problems in the config: the one before is in force");
+    tell(&[NotifyState::Ready, NotifyState::Status(&status)]);
+}
+
 pub(super) fn stopping(why: &str) {
     tell(&[NotifyState::Stopping, NotifyState::Status(why)]);
 }

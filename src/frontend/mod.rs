@@ -173,6 +173,11 @@ impl Shared {
         self.wakefulness.hold()
     }
 
+    /// The same, for work that no client waits for.
+    pub fn stay_awake(&self) -> impl Drop + Send + use<> {
+        self.wakefulness.hold()
+    }
+
     /// Whether any client wants something, or has something coming: a message that has not come
     /// whole, a request, an open stream, an answer to come back for. Connections that are open
     /// and quiet do not count.

@@ -28,7 +28,7 @@ pub(super) async fn connect(request: &Request<'_>, server: &Arc<str>) -> Result<
     let gateway = session.gateway();
     // Discovery is a call like any other: the role must let this principal see the backend.
     let target = Target::Server { server };
-    if gateway.policy.authorize(session.principal(), target).is_none() {
+    if gateway.now().policy.authorize(&session.principal(), target).is_none() {
         let name = request.message.name().unwrap_or_default();
         return Err(Failure::UnknownTool(name.into_owned()));
     }
@@ -76,11 +76,12 @@ impl Gateway {
     fn status(&self, session: &Session) -> Value {
         let visible = |name: &str| {
             let target = Target::Server { server: name };
-            self.policy.authorize(session.principal(), target).is_some()
+            self.now().policy.authorize(&session.principal(), target).is_some()
         };
         let running = self.supervisor.status();
         let servers: Vec<Value> = self
             .servers()
+            .iter()
             .filter(|server| visible(&server.name))
             .map(|server| {
                 let own = self.key(server, session);
@@ -106,15 +107,15 @@ impl Gateway {
         connected.dedup();
         json!({
             "uptime_s": self.began.elapsed().as_secs(),
-            "plugins": self.config.plugins.len(),
+            "plugins": self.now().config.plugins.len(),
             "servers_configured": servers.len(),
             "servers_connected": connected,
             "tools_total": session.view().tools.listed().count(),
-            "idle_timeout": self.config.idle_timeout.map_or(0, |idle| idle.as_secs()),
+            "idle_timeout": self.now().config.idle_timeout.map_or(0, |idle| idle.as_secs()),
             "version": env!("CARGO_PKG_VERSION"),
             "sessions": self.sessions().len(),
             "role": session.principal().role(),
-            "config": self.config.path,
+            "config": self.now().config.path,
             "servers": servers,
         })
     }
@@ -129,7 +130,7 @@ impl Gateway {
             "version": env!("CARGO_PKG_VERSION"),
             "uptime_s": self.began.elapsed().as_secs(),
             "sessions": self.sessions().len(),
-            "servers_configured": self.servers().count(),
+            "servers_configured": self.servers().len(),
             "instances_ready": count(&[Phase::Ready]),
             "instances_starting": count(&[Phase::Starting]),
             "instances_failed": count(&[Phase::Backoff]),

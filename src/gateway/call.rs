@@ -45,7 +45,7 @@ async fn mirrored(request: &Request<'_>, server: &str, name: &str) -> Result<(),
     {
         // Only its definition tells.
         let what = format!("backend \"{}\"", server.name);
-        request.while_starting(&what, lists::meet(session, server, Kind::Tools)).await?;
+        request.while_starting(&what, lists::meet(session, &server, Kind::Tools)).await?;
     }
     let view = session.view();
     let Some(shown) = view.tools.find(name) else { return Ok(()) };
@@ -132,7 +132,7 @@ async fn route(
     }
     // Where only one backend can be meant, it may take its time, and its trouble is the answer.
     if let Some(server) = lists::owner(session, kind, name) {
-        let met = lists::meet(session, server, kind);
+        let met = lists::meet(session, &server, kind);
         request.while_starting(&format!("backend \"{}\"", server.name), met).await?;
         if let Some(found) = find() {
             return Ok(Some(found));
@@ -223,7 +223,7 @@ pub(super) async fn unknown(request: &Request<'_>) -> Result<Answer, Failure> {
 }
 
 fn permit(request: &Request<'_>, target: Target<'_>) -> Option<Permit> {
-    request.session.gateway().policy.authorize(request.session.principal(), target)
+    request.session.gateway().now().policy.authorize(&request.session.principal(), target)
 }
 
 /// Hands the request to the backend and everything that belongs to it back to the client.

@@ -22,7 +22,7 @@ impl Gateway {
             .into_iter()
             .map(|gid| json!({"gid": gid, "name": ids::group_name(gid)}))
             .collect();
-        let rule = match self.policy.standing(credential) {
+        let rule = match self.now().policy.standing(credential) {
             Some(Standing::Rule(rule)) => Some(rule.to_string()),
             Some(Standing::Owner) => Some("the gateway's own user".to_owned()),
             None => None,
@@ -49,9 +49,9 @@ impl Gateway {
 
     fn servers_of(&self, principal: &Principal) -> Value {
         let seen = |name: &str| {
-            self.policy.authorize(principal, Target::Server { server: name }).is_some()
+            self.now().policy.authorize(principal, Target::Server { server: name }).is_some()
         };
-        self.servers().map(|server| server.name.as_str()).filter(|name| seen(name)).collect()
+        self.servers().iter().map(|server| server.name.as_str()).filter(|name| seen(name)).collect()
     }
 
     /// The names of the tools that are known without starting anything.
@@ -68,12 +68,13 @@ impl Gateway {
     pub fn report(&self, seen_by: Option<&Principal>) -> Value {
         let visible = |name: &str| {
             seen_by.is_none_or(|principal| {
-                self.policy.authorize(principal, Target::Server { server: name }).is_some()
+                self.now().policy.authorize(principal, Target::Server { server: name }).is_some()
             })
         };
         let running = self.supervisor.status();
         let servers: Vec<Value> = self
             .servers()
+            .iter()
             .filter(|server| visible(&server.name))
             .map(|server| {
                 let own = running.iter().filter(|instance| *instance.server == *server.name);
@@ -91,7 +92,7 @@ impl Gateway {
             "version": env!("CARGO_PKG_VERSION"),
             "pid": std::process::id(),
             "uptime_s": self.began.elapsed().as_secs(),
-            "config": self.config.path,
+            "config": self.now().config.path,
             "sessions": self.sessions().len(),
             "running": counts.running,
             "asleep": counts.asleep,

@@ -103,7 +103,7 @@ impl Sessions {
         id: &str,
     ) -> Option<Arc<HttpSession>> {
         let entry = Arc::clone(self.lock().get(id)?);
-        if **entry.session.principal() != *principal || entry.server.as_deref() != server {
+        if *entry.session.principal() != *principal || entry.server.as_deref() != server {
             return None;
         }
         let now = shared.now();

@@ -162,6 +162,11 @@ impl Catalog {
         self.views().retain(|key, _| !key.ends_with(&own));
     }
 
+    /// Its entry in the config has gone, or says something else.
+    pub(super) fn forget_server(&self, name: &str) {
+        self.listings().all.retain(|key, _| *key.server != *name);
+    }
+
     /// An instance has ended; what it said may be forgotten when room is needed.
     pub(super) fn asleep(&self, key: &InstanceKey) {
         if let Some(entry) = self.listings().all.get_mut(key) {
@@ -216,6 +221,7 @@ mod tests {
             server: "s".into(),
             scope: Scope::Session(session.into()),
             speak: Speak::Best,
+            revision: 0,
         }
     }
 

@@ -30,7 +30,7 @@ pub(in crate::gateway) async fn discover(request: &Request<'_>) -> Result<Answer
     };
     let server = gateway.server(name).ok_or_else(|| request.unknown_method())?;
     let what = format!("backend \"{name}\"");
-    let met = gateway.introduced(session, server, "server/discover");
+    let met = gateway.introduced(session, &server, "server/discover");
     let met = request.while_starting(&what, met).await?;
     session.uses(&name.as_str().into());
     let info = match met.era {

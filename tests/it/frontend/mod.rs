@@ -113,7 +113,7 @@ impl Plan {
             Supervisor::new(&config.servers, spawner, backends.clone())
         };
         let gateway =
-            Gateway::new(Arc::new(config), policy, supervisor, None, Keys::random(), backends);
+            Gateway::new(config, policy, supervisor, None, Keys::random(), backends);
         let (tracker, drain, kill) =
             (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
         let shared = Shared::new(
