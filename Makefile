@@ -50,6 +50,7 @@ build: ## the release binary
 install: build ## install the binary, schema, completions, example config
 	install -D -m 755 $(TARGET)/release/mcp-gateway $(bindir)/mcp-gateway
 	install -D -m 755 $(TARGET)/release/mcp-gateway-exec $(bindir)/mcp-gateway-exec
+	install -D -m 755 $(TARGET)/release/mcp-gateway-stdio $(bindir)/mcp-gateway-stdio
 	install -D -m 644 $(SCHEMA) $(datadir)/mcp-gateway/gateway.schema.json
 	install -D -m 644 examples/gateway.yaml $(datadir)/doc/mcp-gateway/gateway.yaml
 	install -D -m 644 LICENSE $(datadir)/doc/mcp-gateway/LICENSE

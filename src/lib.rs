@@ -12,6 +12,7 @@ pub mod policy;
 pub mod config;
 pub mod protocol;
 pub mod sys;
+pub mod bridge;
 pub mod launcher;
 #[cfg(target_os = "linux")]
 pub mod probe;

@@ -31,7 +31,9 @@ fn cancelled(client: &mut Framed, tool: &str) -> usize {
 /// Opens so many questions, each in a call of its own, and answers none. One client in a thread
 /// for each backend.
 fn attack(many: usize, backends: usize) {
-    let servers = (0..backends).map(|n| faulty(&format!("s{n}"), "elicit", "limits: {calls: 2, memory: 64G, processes: 10000}"));
+    let servers = (0..backends).map(|n| {
+        faulty(&format!("s{n}"), "elicit", "limits: {calls: 2, memory: 64G, processes: 10000}")
+    });
     let world = World::with(&servers.collect::<String>());
     let mut daemon = world.serve();
     let mut witness = daemon.unix();
