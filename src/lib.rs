@@ -12,7 +12,8 @@ pub mod policy;
 pub mod config;
 pub mod protocol;
 pub mod sys;
-pub mod bridge;
 pub mod launcher;
 #[cfg(target_os = "linux")]
 pub mod probe;
+pub mod brief;
+pub mod bridge;

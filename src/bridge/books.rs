@@ -13,7 +13,7 @@ use std::{
 
 use super::{
     envelope::{Envelope, Kind, error, with_id},
-    json::{elements, member},
+    json::{elements, member, plain},
 };
 
 /// The longest line, and all lines, of which copies are kept while they are in flight.
@@ -123,12 +123,12 @@ pub enum Heard {
     Idle,
     /// The daemon goes; no more requests here.
     Closing,
-    /// There will be no session. Why, as JSON text.
-    Refused(Vec<u8>),
+    /// There will be no session, and why.
+    Refused(String),
 }
 
 impl Books {
-    pub fn from_client(&mut self, line: &[u8]) -> Told {
+    pub fn client_said(&mut self, line: &[u8]) -> Told {
         let batch = elements(line);
         let alone = batch.first().is_some_and(|first| first.len() + 1 >= line.trim_ascii().len());
         let mut requests = Vec::new();
@@ -212,7 +212,7 @@ impl Books {
         }
     }
 
-    pub fn from_gateway(&mut self, line: &[u8]) -> Heard {
+    pub fn gateway_said(&mut self, line: &[u8]) -> Heard {
         let first = !std::mem::replace(&mut self.heard, true);
         let batch = elements(line);
         if let [single] = batch[..] {
@@ -258,7 +258,7 @@ impl Books {
     fn response(&mut self, envelope: &Envelope<'_>, first: bool) -> Heard {
         let Some(id) = envelope.id.filter(|id| *id != b"null") else {
             let why = envelope.error.filter(|_| first).and_then(|error| member(error, "message"));
-            return why.map_or(Heard::Pass, |why| Heard::Refused(why.to_vec()));
+            return why.map_or(Heard::Pass, |why| Heard::Refused(plain(why)));
         };
         if let Some(own) = self.own.remove(id) {
             return self.answer_to_us(&own, envelope);
@@ -287,7 +287,7 @@ impl Books {
     fn answer_to_us(&mut self, own: &Own, envelope: &Envelope<'_>) -> Heard {
         match own {
             Own::Opening => match envelope.error.and_then(|error| member(error, "message")) {
-                Some(why) => Heard::Refused(why.to_vec()),
+                Some(why) => Heard::Refused(plain(why)),
                 None => Heard::Ours,
             },
             Own::Unheeded => Heard::Ours,

@@ -4,14 +4,14 @@ use super::books::{Books, Heard, Told};
 
 fn client(books: &mut Books, line: &str) {
     let line = format!("{line}\n");
-    let Told::Pass(requests) = books.from_client(line.as_bytes()) else {
+    let Told::Pass(requests) = books.client_said(line.as_bytes()) else {
         panic!("{line} was late");
     };
     books.sent(&requests);
 }
 
 fn gateway(books: &mut Books, line: &str) -> Heard {
-    books.from_gateway(format!("{line}\n").as_bytes())
+    books.gateway_said(format!("{line}\n").as_bytes())
 }
 
 fn text(lines: Vec<Vec<u8>>) -> Vec<String> {
@@ -155,11 +155,11 @@ fn questions_end_with_their_connection_and_late_answers_go_nowhere() {
     let mut books = opened();
     gateway(&mut books, r#"{"id":7,"method":"roots/list"}"#);
     gateway(&mut books, r#"{"id":8,"method":"roots/list"}"#);
-    assert!(matches!(books.from_client(br#"{"id":7,"result":{}}"#), Told::Pass(_)));
-    assert_eq!(books.from_client(br#"{"id":7,"result":{}}"#), Told::Late);
+    assert!(matches!(books.client_said(br#"{"id":7,"result":{}}"#), Told::Pass(_)));
+    assert_eq!(books.client_said(br#"{"id":7,"result":{}}"#), Told::Late);
     let said = text(books.lost(false));
     assert!(said[0].contains("notifications/cancelled") && said[0].contains(r#""requestId":8"#));
-    assert_eq!(books.from_client(br#"{"id":8,"result":{}}"#), Told::Late);
+    assert_eq!(books.client_said(br#"{"id":8,"result":{}}"#), Told::Late);
 }
 
 #[test]
@@ -167,7 +167,7 @@ fn a_daemon_that_refuses_the_session_says_why() {
     let mut books = Books::default();
     client(&mut books, INITIALIZE);
     let line = r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"no role"}}"#;
-    assert_eq!(gateway(&mut books, line), Heard::Refused(b"\"no role\"".to_vec()));
+    assert_eq!(gateway(&mut books, line), Heard::Refused("no role".to_owned()));
     books.lost(false);
     let said = text(books.give_up("no role"));
     assert!(said.len() == 1 && said[0].contains(r#""id":0,"error""#), "{said:?}");

@@ -140,7 +140,7 @@ impl Bridge {
 
     fn tell(&self, line: &[u8]) {
         let mut state = self.lock();
-        let requests = match state.books.from_client(line) {
+        let requests = match state.books.client_said(line) {
             Told::Pass(requests) => requests,
             Told::Late => return,
         };
@@ -294,7 +294,7 @@ impl Bridge {
         while let Ok(Line::Whole(line)) = lines.next() {
             end.silent = false;
             // Nothing but a message that is ours is worth a lock for longer than this.
-            let heard = self.lock().books.from_gateway(line);
+            let heard = self.lock().books.gateway_said(line);
             match heard {
                 Heard::Pass => self.say(line),
                 Heard::Ours => {}
@@ -305,8 +305,7 @@ impl Bridge {
                 }
                 Heard::Closing => self.lock().closing = true,
                 Heard::Refused(why) => {
-                    let why = String::from_utf8_lossy(&why);
-                    end.refused = Some(why.trim_matches('"').to_owned());
+                    end.refused = Some(why);
                     return end;
                 }
             }

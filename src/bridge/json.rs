@@ -145,6 +145,28 @@ pub fn quoted(text: &str) -> String {
     out
 }
 
+/// A JSON string as plain text, for people; what is no string stays as it is.
+pub fn plain(text: &[u8]) -> String {
+    let text = String::from_utf8_lossy(text);
+    let inside = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+    let Some(inside) = inside else { return text.into_owned() };
+    let mut out = String::with_capacity(inside.len());
+    let mut chars = inside.chars();
+    while let Some(c) = chars.next() {
+        match (c, if c == '\\' { chars.next() } else { None }) {
+            ('\\', Some('n' | 'r' | 't')) => out.push(' '),
+            ('\\', Some('u')) => {
+                let code: String = chars.by_ref().take(4).collect();
+                let code = u32::from_str_radix(&code, 16).ok().and_then(char::from_u32);
+                out.push(code.unwrap_or('?'));
+            }
+            ('\\', Some(c)) => out.push(c),
+            (c, _) => out.push(c),
+        }
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -193,6 +215,9 @@ mod tests {
 
     #[test]
     fn quoting() {
+        assert_eq!(plain(br#""no \"x\" \u00e9\\""#), "no \"x\" \u{e9}\\");
+        assert_eq!(plain(b"7"), "7");
+        assert_eq!(plain(br#""\"#), "\"\\");
         assert_eq!(quoted("a\"\\\n\u{e9}"), "\"a\\\"\\\\\\u000a\u{e9}\"");
     }
 }

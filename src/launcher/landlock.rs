@@ -3,48 +3,17 @@
 //! Put on after the private root (it forbids mounts), and compared with what was asked for: in its
 //! lenient mode the library says yes even where the kernel has no Landlock.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use landlock::{
     ABI, Access, AccessFs, AccessNet, BitFlags, CompatLevel, Compatible, NetPort, PathBeneath,
-    PathFd, RestrictionStatus, Ruleset, RulesetAttr, RulesetCreated, RulesetCreatedAttr,
-    RulesetError, RulesetStatus, Scope,
+    PathFd, RestrictionStatus, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError,
+    RulesetStatus, Scope,
 };
 use nix::libc;
 
 use super::{Network, Policy, Report, Step, fault};
 
-/// What of /etc can be read: names, certificates, the loader's cache. Never /etc whole.
-pub(super) const ETC: [&str; 26] = [
-    "/etc/alternatives",
-    "/etc/ca-certificates",
-    "/etc/ca-certificates.conf",
-    "/etc/crypto-policies",
-    "/etc/gai.conf",
-    "/etc/group",
-    "/etc/host.conf",
-    "/etc/hostname",
-    "/etc/hosts",
-    "/etc/ld.so.cache",
-    "/etc/ld.so.conf",
-    "/etc/ld.so.conf.d",
-    "/etc/localtime",
-    "/etc/locale.alias",
-    "/etc/mime.types",
-    "/etc/nsswitch.conf",
-    "/etc/os-release",
-    "/etc/passwd",
-    "/etc/pki/ca-trust",
-    "/etc/pki/tls/certs",
-    "/etc/protocols",
-    "/etc/resolv.conf",
-    "/etc/services",
-    "/etc/ssl/certs",
-    "/etc/ssl/openssl.cnf",
-    "/etc/timezone",
-];
-pub(super) const SYSTEM: [&str; 8] =
-    ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/libexec"];
 const DEVICES: [&str; 5] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"];
 
 /// The version that the running kernel has; 0 is none.
@@ -62,8 +31,8 @@ pub fn abi() -> i64 {
 pub(super) fn restrict(policy: &Policy, report: &Report) -> Step {
     let (abi, layers) = (abi(), policy.layers);
     let ports = matches!(policy.network, Network::Ports { .. });
-    if layers.landlock && abi < if ports { 4 } else { 3 } {
-        let least = if ports { 4 } else { 3 };
+    let least = if ports { 4 } else { 3 };
+    if layers.landlock && abi < least {
         return fault("landlock", format!("the kernel has version {abi} of it, {least} is needed"));
     }
     if layers.scopes && abi < 6 {
@@ -93,63 +62,52 @@ pub(super) fn restrict(policy: &Policy, report: &Report) -> Step {
 }
 
 fn enforce(policy: &Policy, abi: ABI) -> Result<(RestrictionStatus, usize), RulesetError> {
-    let mut ruleset = Ruleset::default().set_compatibility(CompatLevel::HardRequirement);
+    let ruleset = Ruleset::default().set_compatibility(CompatLevel::HardRequirement);
+    let mut ruleset = ruleset.handle_access(AccessFs::from_all(abi))?;
     if policy.layers.scopes {
         ruleset = ruleset.scope(Scope::from_all(ABI::V6))?;
     }
-    if !policy.layers.landlock {
-        let mut ruleset = ruleset.handle_access(AccessFs::Refer)?.create()?;
-        if let Ok(root) = PathFd::new("/") {
-            ruleset = ruleset.add_rule(PathBeneath::new(root, AccessFs::Refer))?;
+    let ports = match &policy.network {
+        Network::Ports { tcp, .. } if policy.layers.landlock => {
+            ruleset = ruleset.handle_access(AccessNet::from_all(ABI::V4))?;
+            tcp.as_slice()
         }
-        return Ok((ruleset.restrict_self()?, 0));
-    }
-    let (ruleset, count) = files(policy, abi, ruleset)?;
-    Ok((ruleset.restrict_self()?, count))
-}
-
-fn files(
-    policy: &Policy,
-    abi: ABI,
-    ruleset: Ruleset,
-) -> Result<(RulesetCreated, usize), RulesetError> {
-    let all = AccessFs::from_all(abi);
-    let read = AccessFs::from_read(abi);
-    let mut ruleset = ruleset.handle_access(all)?;
-    if let Network::Ports { .. } = policy.network {
-        ruleset = ruleset.handle_access(AccessNet::from_all(ABI::V4))?;
-    }
+        _ => &[],
+    };
     let mut ruleset = ruleset.create()?;
-    if let Network::Ports { tcp, .. } = &policy.network {
-        for port in tcp {
-            ruleset = ruleset.add_rule(NetPort::new(*port, AccessNet::ConnectTcp))?;
-        }
+    for port in ports {
+        ruleset = ruleset.add_rule(NetPort::new(*port, AccessNet::ConnectTcp))?;
     }
-    let mut rules: Vec<(&Path, BitFlags<AccessFs>)> = Vec::new();
-    rules.extend(SYSTEM.iter().chain(&ETC).map(|path| (Path::new(path), read)));
-    if policy.shape.fonts {
-        rules.extend(["/etc/fonts", "/var/cache/fontconfig"].map(|path| (Path::new(path), read)));
-    }
-    rules.extend(policy.read.iter().map(|path| (path.as_path(), read)));
-    let private = ["/tmp", "/dev/shm"].iter().filter(|_| policy.layers.namespaces);
-    rules.extend(private.map(|path| (Path::new(path), all)));
-    rules.extend(policy.write.iter().chain(&policy.home).map(|path| (path.as_path(), all)));
-    if policy.layers.namespaces {
-        // What is there at all may be listed.
-        rules.push((Path::new("/"), AccessFs::ReadDir.into()));
-    }
-    // `> /dev/null` truncates.
-    let touch = read | AccessFs::WriteFile | AccessFs::Truncate;
-    rules.extend(DEVICES.map(|path| (Path::new(path), touch)));
-    // A browser writes the maps of its own user namespaces.
-    rules.push((Path::new("/proc"), if policy.shape.nested { touch } else { read }));
     let mut count = 0;
-    for (path, access) in rules {
+    for (path, access) in files(policy, abi) {
         // What is not there needs no rule, and the lists name more than any one system has.
         let (Ok(fd), Ok(meta)) = (PathFd::new(path), path.metadata()) else { continue };
         let access = if meta.is_dir() { access } else { access & AccessFs::from_file(abi) };
         ruleset = ruleset.add_rule(PathBeneath::new(fd, access))?;
         count += 1;
     }
-    Ok((ruleset, count))
+    Ok((ruleset.restrict_self()?, count))
+}
+
+/// What may be done where.
+fn files(policy: &Policy, abi: ABI) -> Vec<(&Path, BitFlags<AccessFs>)> {
+    let (all, read) = (AccessFs::from_all(abi), AccessFs::from_read(abi));
+    let (root, proc) = (Path::new("/"), Path::new("/proc"));
+    if !policy.layers.landlock {
+        return vec![(root, all)];
+    }
+    // `> /dev/null` truncates.
+    let touch = read | AccessFs::WriteFile | AccessFs::Truncate;
+    let readable = policy.common().into_iter().chain(policy.read.iter().map(PathBuf::as_path));
+    let mut rules: Vec<_> = readable.map(|path| (path, read)).collect();
+    rules.extend(policy.write.iter().chain(&policy.home).map(|path| (path.as_path(), all)));
+    rules.extend(DEVICES.map(|path| (Path::new(path), touch)));
+    // A browser writes the maps of its own user namespaces.
+    rules.push((proc, if policy.shape.nested { touch } else { read }));
+    if policy.layers.namespaces {
+        rules.extend(["/tmp", "/dev/shm"].map(|path| (Path::new(path), all)));
+        // What is there at all may be listed.
+        rules.push((root, AccessFs::ReadDir.into()));
+    }
+    rules
 }

@@ -4,13 +4,7 @@
 //! that leaves the process group twice over is not found again; no limit on all processes
 //! together; ports are not told apart. Compiled and linked, not run.
 
-use std::{
-    convert::Infallible,
-    ffi::{CString, OsStr},
-    fmt::Write,
-    os::unix::ffi::OsStrExt,
-    path::Path,
-};
+use std::{convert::Infallible, ffi::CString, fmt::Write, path::Path};
 
 use nix::{
     sys::{
@@ -21,7 +15,7 @@ use nix::{
     unistd::{ForkResult, Gid, Uid, fork, setsid},
 };
 
-use super::{At, LIFELINE_FD, Network, Policy, REPORT_FD, Report, Step, fault};
+use super::{At, LIFELINE_FD, Network, Policy, REPORT_FD, Report, Step, fault, steps};
 
 const SANDBOX_EXEC: &std::ffi::CStr = c"/usr/bin/sandbox-exec";
 
@@ -125,27 +119,16 @@ fn program(policy: &Policy, report: &Report) -> Step<Infallible> {
     if !policy.cwd.as_deref().is_some_and(|cwd| nix::unistd::chdir(cwd).is_ok()) {
         nix::unistd::chdir(home).at("directory", home.display().to_string())?;
     }
-    let text = |text: &OsStr| {
-        CString::new(text.as_bytes()).map_err(std::io::Error::from).at("execve", "a NUL")
-    };
-    let mut args = policy.args.iter().map(|arg| text(arg)).collect::<Step<Vec<_>>>()?;
-    let path = if policy.layers.seccomp || policy.layers.landlock {
+    let (mut path, mut args, env) = steps::command(policy)?;
+    if policy.layers.seccomp || policy.layers.landlock {
         let own = args.split_off(1.min(args.len()));
         let profile = profile(policy);
         report.on("sandbox-exec", &format!("{} lines", profile.lines().count()));
-        args = vec![SANDBOX_EXEC.into(), c"-p".into(), text(OsStr::new(&profile))?];
-        args.push(text(policy.program.as_os_str())?);
+        let profile = CString::new(profile).map_err(std::io::Error::from).at("execve", "a NUL")?;
+        args = vec![SANDBOX_EXEC.into(), c"-p".into(), profile, path];
         args.extend(own);
-        SANDBOX_EXEC.into()
-    } else {
-        text(policy.program.as_os_str())?
-    };
-    let env = policy.env.iter().map(|(name, value)| {
-        let pair: std::ffi::OsString =
-            [name.as_os_str(), OsStr::new("="), value].into_iter().collect();
-        text(&pair)
-    });
-    let env = env.collect::<Step<Vec<_>>>()?;
+        path = SANDBOX_EXEC.into();
+    }
     report.exec();
     nix::unistd::execve(&path, &args, &env).at("execve", policy.program.display().to_string())
 }

@@ -1,10 +1,10 @@
 //! What `mcp-gateway-exec` does, step by step, and then `execve`: it becomes monitor, pid 1 and
 //! backend.
 //!
-//! Stands apart: it knows no config, no MCP and no other room. A process of its own, since after a
-//! fork in a threaded one hardly anything is legal; it is single-threaded throughout, and so may
-//! allocate and say which step failed. Every step is fatal. What is to be done comes as a
-//! [`Policy`], how it went goes out as a report.
+//! Stands apart: it knows no config, no MCP, and of other rooms only the brief. A process of its own,
+//! since after a fork in a threaded one hardly anything is legal; it is single-threaded throughout,
+//! and so may allocate and say which step failed. Every step is fatal. What is to be done comes as
+//! a [`Policy`], how it went goes out as a report.
 //!
 //! It is started with a socket as its stdin, in which one message waits with five descriptors: the
 //! backend's stdin and stdout, the policy, the report, and the lifeline, whose other end only the
@@ -17,7 +17,6 @@ mod landlock;
 mod macos;
 #[cfg(target_os = "linux")]
 mod monitor;
-mod policy;
 mod report;
 #[cfg(target_os = "linux")]
 mod root;
@@ -31,40 +30,13 @@ use std::{convert::Infallible, fs::File, io::Read, process::ExitCode};
 
 #[cfg(target_os = "linux")]
 pub use landlock::abi as landlock_abi;
-pub use policy::{Ids, Layers, Limits, MAX, Network, Policy, Refused, Shape};
 use report::{At, Report, Step, fault};
-pub use report::{Fault, Layer, Received};
+
+pub use crate::brief::*;
 
 /// Where they are once the launcher has them.
 const REPORT_FD: i32 = 3;
 const LIFELINE_FD: i32 = 4;
-
-/// The text of the message that brings the descriptors.
-pub const HELLO: &[u8] = b"mcp-gateway-exec 1";
-
-/// The steps in their order, by the names under which they fail.
-pub const STEPS: [&str; 20] = [
-    "policy",
-    "descriptors",
-    "signals",
-    "session",
-    "lifeline",
-    "rlimits",
-    "bounding set",
-    "ids",
-    "user namespace",
-    "namespaces",
-    "monitor",
-    "init",
-    "root",
-    "privileges",
-    "directory",
-    "landlock",
-    "scopes",
-    "processes",
-    "seccomp",
-    "execve",
-];
 
 /// The exit status if a step failed. The report says which.
 const FAILED: u8 = 125;

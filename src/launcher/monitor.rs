@@ -8,18 +8,13 @@
 
 use std::{
     convert::Infallible,
-    ffi::{CString, OsStr},
     fs::File,
     io::{Read, Write},
-    os::{
-        fd::{AsFd, OwnedFd},
-        unix::ffi::OsStrExt,
-    },
+    os::fd::{AsFd, OwnedFd},
     time::{Duration, Instant},
 };
 
 use nix::{
-    errno::Errno,
     fcntl::OFlag,
     libc,
     poll::{PollFd, PollFlags, PollTimeout, poll},
@@ -31,13 +26,13 @@ use nix::{
         stat::{Mode, umask},
         wait::{WaitPidFlag, WaitStatus, waitpid},
     },
-    unistd::{ForkResult, Pid, fork, pipe2, setsid},
+    unistd::{ForkResult, Pid, execve, fork, pipe2, setsid},
 };
 
 use super::{
     At, Policy, REPORT_FD, Report, Step, fault, landlock, root, seccomp,
     steps::{self, linux::drop_privileges},
-    sweep::{self, Gauge},
+    sweep::{self, Gauge, Process},
 };
 
 /// How long the monitor waits for the last of a namespace that has been killed.
@@ -63,10 +58,8 @@ struct Watch {
 impl Watch {
     /// From here on the signals wait to be asked for, in children too.
     fn new() -> Step<Self> {
-        let mut wanted = SigSet::empty();
-        for signal in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
-            wanted.add(signal);
-        }
+        let wanted = [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
+        let wanted = SigSet::from_iter(wanted);
         sigprocmask(SigmaskHow::SIG_SETMASK, Some(&wanted), None).at("monitor", "signal mask")?;
         let flags = SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK;
         let signals = SignalFd::with_flags(&wanted, flags).at("monitor", "signalfd")?;
@@ -102,15 +95,6 @@ impl Watch {
     }
 }
 
-impl Watch {
-    fn wait_for_signal(&self, within: Duration) {
-        let mut fds = [PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
-        let timeout = PollTimeout::try_from(within).unwrap_or(PollTimeout::ZERO);
-        let _ = poll(&mut fds, timeout);
-        let _ = self.signals.read_signal();
-    }
-}
-
 fn split() -> Step<ForkResult> {
     // SAFETY: this process has one thread, so the child may do whatever the parent may.
     unsafe { fork() }.at("monitor", "fork")
@@ -139,45 +123,42 @@ pub(super) fn namespaced(policy: &Policy, report: &Report) -> Step<Infallible> {
     // Pid 1 holds the other end of this one: it tells how the program ended, or ends itself.
     watch.leash = Some(status);
     release(&[0, 1, 2, REPORT_FD]);
-    loop {
+    let told = loop {
         match watch.next(None) {
             Event::Cut => {
                 let _ = kill(init, Signal::SIGKILL);
-                break;
+                break None;
             }
-            Event::Told => break,
+            // Written at once, or the end of a pipe into which nothing was written.
+            Event::Told => {
+                let mut raw = [0; 4];
+                let status = watch.leash.take().map(File::from);
+                let read = status.and_then(|mut status| status.read_exact(&mut raw).ok());
+                break read.map(|()| i32::from_ne_bytes(raw));
+            }
             Event::Signal(Signal::SIGCHLD) | Event::Tick => {}
             Event::Signal(_) => {
                 let _ = kill(init, Signal::SIGTERM);
             }
         }
-    }
+    };
     // Pid 1 has ended when all of its namespace have. Whoever SIGKILL waits for does nothing any
     // more, but a busy kernel may take long to run it that one last time; so not for ever.
     let until = Instant::now() + LAST_RITES;
-    let mut ended = None;
-    while ended.is_none() && Instant::now() < until {
+    let ended = loop {
         match waitpid(init, Some(WaitPidFlag::WNOHANG)) {
-            Ok(WaitStatus::StillAlive) => {
-                watch.wait_for_signal(until.saturating_duration_since(Instant::now()));
+            Ok(WaitStatus::StillAlive) if Instant::now() < until => {
+                std::thread::sleep(Duration::from_millis(1));
             }
-            status => ended = status.ok(),
+            status => break status,
         }
-    }
-    let mut raw = [0; 4];
-    let status = watch.leash.take().map(File::from);
-    let told = status.and_then(|mut status| {
-        // Never for what will not come: pid 1 writes before it ends.
-        nix::fcntl::fcntl(&status, nix::fcntl::FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).ok()?;
-        status.read_exact(&mut raw).ok()?;
-        WaitStatus::from_raw(init, i32::from_ne_bytes(raw)).ok()
-    });
-    let killed = WaitStatus::Signaled(init, Signal::SIGKILL, false);
-    end_like(told.or(ended).unwrap_or(killed))
+    };
+    let told = told.map(|raw| WaitStatus::from_raw(init, raw));
+    end_like(told.unwrap_or(ended).unwrap_or(WaitStatus::StillAlive))
 }
 
 /// Pid 1: makes the root, forks the program, collects the dead.
-fn first(policy: &Policy, report: &Report, mut watch: Watch, mut tell: File) -> Step<Infallible> {
+fn first(policy: &Policy, report: &Report, watch: Watch, mut tell: File) -> Step<Infallible> {
     root::build(policy, report)?;
     umask(Mode::from_bits_truncate(0o077));
     drop_privileges(true, report)?;
@@ -186,34 +167,17 @@ fn first(policy: &Policy, report: &Report, mut watch: Watch, mut tell: File) -> 
         return program(policy, report);
     };
     release(&[0, 1, REPORT_FD]);
-    let mut gauge = Gauge::new(policy.limits.memory);
-    loop {
-        match watch.next(gauge.interval()) {
-            // The kernel kills what is left. What it is told here is the monitor's end.
-            Event::Cut | Event::Told => std::process::exit(1),
-            Event::Signal(Signal::SIGCHLD) => {
-                while let Some((pid, raw)) = collect() {
-                    if pid == main {
-                        let _ = tell.write_all(&raw.to_ne_bytes());
-                        std::process::exit(1);
-                    }
-                }
-            }
-            Event::Signal(_) => ask_to_end(main),
-            Event::Tick => {
-                if gauge.is_over(&sweep::everyone()) {
-                    complain(&gauge);
-                    std::process::exit(1);
-                }
-            }
-        }
+    if let Some(raw) = watch_over(main, watch, policy, sweep::everyone) {
+        let _ = tell.write_all(&raw.to_ne_bytes());
     }
+    // The kernel kills what is left.
+    std::process::exit(1)
 }
 
 /// Without a pid namespace: whatever the program leaves behind becomes our child.
 pub(super) fn portable(policy: &Policy, report: &Report) -> Step<Infallible> {
     prctl::set_child_subreaper(true).at("monitor", "subreaper")?;
-    let mut watch = Watch::new()?;
+    let watch = Watch::new()?;
     let own = Pid::this();
     let ForkResult::Parent { child: main } = split()? else {
         // Only for the case that somebody kills the monitor; nothing is built on it.
@@ -229,33 +193,44 @@ pub(super) fn portable(policy: &Policy, report: &Report) -> Step<Infallible> {
     };
     prctl::set_dumpable(false).at("monitor", "dumpable")?;
     release(&[0, 1, REPORT_FD]);
+    let status = watch_over(main, watch, policy, || sweep::descendants(own));
+    sweep::freeze_and_kill(own);
+    let status = status.and_then(|raw| WaitStatus::from_raw(main, raw).ok());
+    end_like(status.unwrap_or(WaitStatus::StillAlive))
+}
+
+/// Until the program ends: how it did. `None`: whoever holds us has let go, or it has to go.
+fn watch_over(
+    main: Pid,
+    mut watch: Watch,
+    policy: &Policy,
+    others: impl Fn() -> Vec<Process>,
+) -> Option<i32> {
     let mut gauge = Gauge::new(policy.limits.memory);
     loop {
-        let status = match watch.next(gauge.interval()) {
-            Event::Cut | Event::Told => None,
-            Event::Signal(Signal::SIGCHLD) => loop {
-                match collect() {
-                    Some((pid, raw)) if pid == main => break Some(raw),
-                    Some(_) => {}
-                    None => break Some(-1),
+        match watch.next(gauge.interval()) {
+            Event::Cut | Event::Told => return None,
+            Event::Signal(Signal::SIGCHLD) => {
+                while let Some((pid, raw)) = collect() {
+                    if pid == main {
+                        return Some(raw);
+                    }
                 }
-            },
+            }
+            // The program's whole group, as soon as it has one.
             Event::Signal(_) => {
-                ask_to_end(main);
-                continue;
+                if killpg(main, Signal::SIGTERM).is_err() {
+                    let _ = kill(main, Signal::SIGTERM);
+                }
             }
-            Event::Tick if gauge.is_over(&sweep::descendants(own)) => {
-                complain(&gauge);
-                None
+            Event::Tick if gauge.is_over(&others()) => {
+                // To the backend's own stderr, whose last lines are the reason that callers see.
+                let mut stderr = std::io::stderr();
+                let _ = writeln!(stderr, "mcp-gateway: killed for its memory: {gauge}");
+                return None;
             }
-            Event::Tick => continue,
-        };
-        if status == Some(-1) {
-            continue;
+            Event::Tick => {}
         }
-        sweep::freeze_and_kill(own);
-        let killed = WaitStatus::Signaled(main, Signal::SIGKILL, false);
-        end_like(status.and_then(|raw| WaitStatus::from_raw(main, raw).ok()).unwrap_or(killed))
     }
 }
 
@@ -267,32 +242,16 @@ fn collect() -> Option<(Pid, i32)> {
     (pid > 0).then(|| (Pid::from_raw(pid), raw))
 }
 
-/// The program's whole group, as soon as it has one.
-fn ask_to_end(main: Pid) {
-    if killpg(main, Signal::SIGTERM).is_err() {
-        let _ = kill(main, Signal::SIGTERM);
-    }
-}
-
-/// To the backend's own stderr, whose last lines are the reason that callers see.
-fn complain(gauge: &Gauge) {
-    let mut stderr = std::io::stderr();
-    let _ = writeln!(stderr, "mcp-gateway: killed for its memory: {gauge}");
-}
-
-/// Ends this process the way the program ended.
+/// Ends this process the way the program ended; if that is not known, as by SIGKILL.
 fn end_like(status: WaitStatus) -> ! {
-    if let WaitStatus::Signaled(_, signal, _) = status {
-        let mut only = SigSet::empty();
-        only.add(signal);
-        let _ = sigprocmask(SigmaskHow::SIG_UNBLOCK, Some(&only), None);
-        let _ = nix::sys::signal::raise(signal);
-    }
-    match status {
+    let signal = match status {
         WaitStatus::Exited(_, code) => std::process::exit(code),
-        WaitStatus::Signaled(_, signal, _) => std::process::exit(128 + signal as i32),
-        _ => std::process::exit(1),
-    }
+        WaitStatus::Signaled(_, signal, _) => signal,
+        _ => Signal::SIGKILL,
+    };
+    let _ = sigprocmask(SigmaskHow::SIG_UNBLOCK, Some(&SigSet::from_iter([signal])), None);
+    let _ = nix::sys::signal::raise(signal);
+    std::process::exit(128 + signal as i32)
 }
 
 /// The program's own process, up to its last step.
@@ -310,26 +269,11 @@ fn program(policy: &Policy, report: &Report) -> Step<Infallible> {
             report.on("processes", &format!("{} at most", policy.limits.processes));
         }
     }
-    let text = |text: &OsStr| {
-        CString::new(text.as_bytes()).map_err(std::io::Error::from).at("execve", "a NUL")
-    };
-    let path = text(policy.program.as_os_str())?;
-    let args = policy.args.iter().map(|arg| text(arg)).collect::<Step<Vec<_>>>()?;
-    let env = policy.env.iter().map(|(name, value)| {
-        text(
-            &[name.as_os_str(), OsStr::new("="), value].into_iter().collect::<std::ffi::OsString>(),
-        )
-    });
-    let env = env.collect::<Step<Vec<_>>>()?;
+    let (path, args, env) = steps::command(policy)?;
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None).at("signals", "")?;
     if policy.layers.seccomp {
         seccomp::restrict(policy, report)?;
     }
     report.exec();
-    match nix::unistd::execve(&path, &args, &env) {
-        Err(errno) => {
-            Err::<Infallible, Errno>(errno).at("execve", policy.program.display().to_string())
-        }
-        Ok(never) => Ok(never),
-    }
+    execve(&path, &args, &env).at("execve", policy.program.display().to_string())
 }

@@ -23,10 +23,7 @@ use nix::{
     sys::stat::{Mode, mkdirat, umask},
 };
 
-use super::{
-    At, Network, Policy, Report, Step,
-    landlock::{ETC, SYSTEM},
-};
+use super::{At, Network, Policy, Report, Step};
 
 const STEP: &str = "root";
 /// What the tree itself may take: directories and mount points.
@@ -51,7 +48,11 @@ pub(super) fn build(policy: &Policy, report: &Report) -> Step {
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV;
     mount(Some("tmpfs"), BASE, Some("tmpfs"), flags, Some(TREE)).at(STEP, "tmpfs")?;
     let base = open(BASE, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).at(STEP, BASE)?;
-    system_links(&base)?;
+    for path in policy.common().into_iter().filter(|path| is_system_link(path)) {
+        let to = fs::read_link(path).at(STEP, path.display().to_string())?;
+        symlink(to, Path::new(BASE).join(path.strip_prefix("/").unwrap_or(path)))
+            .at(STEP, path.display().to_string())?;
+    }
     // A grant of the whole /tmp takes the place of the private one.
     for (target, size) in [("/tmp", policy.limits.tmp), ("/dev/shm", policy.limits.shm)] {
         if binds.iter().all(|bind| bind.target != Path::new(target)) {
@@ -113,27 +114,14 @@ fn sources(policy: &Policy) -> Step<Vec<Bind>> {
     const READ: u64 = libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
     const WRITE: u64 = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NODEV;
     const DEVICE: u64 = libc::MOUNT_ATTR_NOSUID | libc::MOUNT_ATTR_NOEXEC;
-    let mut binds = Vec::new();
-    for path in SYSTEM.map(Path::new) {
-        if path.symlink_metadata().is_ok_and(|meta| meta.is_dir()) {
-            binds.push(bind(path, READ)?);
-        }
-    }
-    let fonts = ["/etc/fonts", "/var/cache/fontconfig"];
-    let fonts = fonts.iter().filter(|_| policy.shape.fonts);
-    for path in ETC.iter().chain(fonts).map(Path::new).filter(|path| path.exists()) {
-        binds.push(bind(path, READ)?);
-    }
-    for name in DEVICES {
-        binds.push(bind(&Path::new("/dev").join(name), DEVICE)?);
-    }
-    for path in &policy.read {
-        binds.push(bind(path, READ)?);
-    }
-    for path in policy.write.iter().chain(&policy.home) {
-        binds.push(bind(path, WRITE)?);
-    }
-    Ok(binds)
+    let common = policy.common().into_iter().filter(|path| path.exists() && !is_system_link(path));
+    let read = common.chain(policy.read.iter().map(PathBuf::as_path));
+    let write = policy.write.iter().chain(&policy.home);
+    let all = read
+        .map(|path| bind(path, READ))
+        .chain(write.map(|path| bind(path, WRITE)))
+        .chain(DEVICES.iter().map(|name| bind(&Path::new("/dev").join(name), DEVICE)));
+    all.collect()
 }
 
 fn bind(path: &Path, attributes: u64) -> Step<Bind> {
@@ -181,14 +169,8 @@ fn move_mount(tree: &OwnedFd, target: &OwnedFd) -> nix::Result<()> {
 }
 
 /// Where the system has links (`/bin -> usr/bin`), so has the private root.
-fn system_links(base: &OwnedFd) -> Step {
-    for path in SYSTEM {
-        if let Ok(to) = fs::read_link(path) {
-            let name = path.trim_start_matches('/');
-            nix::unistd::symlinkat(&to, base, name).at(STEP, path)?;
-        }
-    }
-    Ok(())
+fn is_system_link(path: &Path) -> bool {
+    path.is_symlink() && path.parent() == Some(Path::new("/"))
 }
 
 /// The mount point for `target` inside the new root, made where it is missing.

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use nix::libc;
 use seccompiler::{
-    BackendError, BpfProgram, Error, SeccompAction, SeccompCmpArgLen::Dword, SeccompCmpOp as Op,
+    BackendError, BpfProgram, SeccompAction, SeccompCmpArgLen::Dword, SeccompCmpOp as Op,
     SeccompCondition as Condition, SeccompFilter, SeccompRule, apply_filter,
 };
 
@@ -101,12 +101,7 @@ pub(super) fn restrict(policy: &Policy, report: &Report) -> Step {
     let compiled = compile(policy).map_err(|error| error.to_string());
     let filters = compiled.or_else(|why| fault("seccomp", why))?;
     for filter in &filters {
-        apply_filter(filter).or_else(|error| match error {
-            Error::Prctl(error) | Error::Seccomp(error) => {
-                super::At::at(Err(error), "seccomp", "apply")
-            }
-            error => fault("seccomp", error.to_string()),
-        })?;
+        apply_filter(filter).or_else(|error| fault("seccomp", error.to_string()))?;
     }
     let length: usize = filters.iter().map(Vec::len).sum();
     report.on("seccomp", &format!("{} filters, {length} instructions", filters.len()));

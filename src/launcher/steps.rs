@@ -1,9 +1,13 @@
 //! The steps before there is a sandbox: descriptors, signals, limits, ids, namespaces.
 
 use std::{
+    ffi::{CString, OsStr},
     fs::File,
     io::IoSliceMut,
-    os::fd::{BorrowedFd, FromRawFd, RawFd},
+    os::{
+        fd::{BorrowedFd, FromRawFd, RawFd},
+        unix::ffi::OsStrExt,
+    },
 };
 
 use nix::{
@@ -17,7 +21,7 @@ use nix::{
     },
 };
 
-use super::{At, HELLO, LIFELINE_FD, Limits, REPORT_FD, Step, fault};
+use super::{At, HELLO, LIFELINE_FD, Limits, Policy, REPORT_FD, Step, fault};
 
 /// Takes the descriptors out of the message that waits on our stdin, and puts them where they
 /// belong. The policy's is returned. `None`: this is not what we were started with.
@@ -96,19 +100,14 @@ pub(super) fn reset_signals() -> Step {
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None).at("signals", "")
 }
 
-/// Whether `fd`, the read end of a pipe, has nobody at the other end.
-pub(super) fn is_cut(fd: BorrowedFd<'_>) -> bool {
-    let mut fds = [PollFd::new(fd, PollFlags::POLLIN)];
-    match poll(&mut fds, PollTimeout::ZERO) {
-        Ok(0) | Err(Errno::EINTR) => false,
-        // There is nothing to read from a lifeline but its end.
-        _ => true,
-    }
-}
-
 /// Our starter may be dead before we run; then there is nobody to run for.
 pub(super) fn lifeline_is_held() -> Step {
-    if is_cut(lifeline()) { fault("lifeline", "whoever started this has ended") } else { Ok(()) }
+    let mut fds = [PollFd::new(lifeline(), PollFlags::POLLIN)];
+    match poll(&mut fds, PollTimeout::ZERO) {
+        Ok(0) | Err(Errno::EINTR) => Ok(()),
+        // There is nothing to read from a lifeline but its end.
+        _ => fault("lifeline", "whoever started this has ended"),
+    }
 }
 
 /// Zero leaves a limit as it is. None is raised above what we were given.
@@ -134,6 +133,21 @@ pub(super) fn lower(resource: Resource, limit: u64) -> nix::Result<()> {
     let (_, hard) = getrlimit(resource)?;
     let limit = limit.min(hard);
     setrlimit(resource, limit, limit)
+}
+
+/// The program, its arguments and its environment, as execve takes them.
+pub(super) fn command(policy: &Policy) -> Step<(CString, Vec<CString>, Vec<CString>)> {
+    let text = |text: &OsStr| {
+        CString::new(text.as_bytes()).map_err(std::io::Error::from).at("execve", "a NUL")
+    };
+    let pairs = policy.env.iter().map(|(name, value)| {
+        let mut pair = name.clone();
+        pair.push("=");
+        pair.push(value);
+        text(&pair)
+    });
+    let args = policy.args.iter().map(|arg| text(arg));
+    Ok((text(policy.program.as_os_str())?, args.collect::<Step<_>>()?, pairs.collect::<Step<_>>()?))
 }
 
 #[cfg(target_os = "linux")]

@@ -10,9 +10,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Where the system's programs are, which everybody gets.
-pub(super) const SYSTEM: [&str; 8] =
-    ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/libexec"];
+pub(super) use crate::brief::SYSTEM;
 
 /// A chain of links or scripts is not longer.
 const DEEPEST: usize = 16;
