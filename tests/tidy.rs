@@ -455,7 +455,7 @@ fn readme_names_every_verb_and_flag() {
     let has = |word: &str| has_word(&readme, word);
     let (verbs, flags) = words_of_the_command();
     let mut missing: Vec<String> =
-        verbs.into_iter().filter(|verb| !has(&format!("`{verb}`"))).collect();
+        verbs.into_iter().filter(|verb| !has(&format!("`{verb}"))).collect();
     missing.extend(flags.into_iter().filter(|flag| !has(flag)));
     none(&missing, "README.md does not name");
 }

@@ -9,7 +9,7 @@ import subprocess
 import threading
 import time
 
-RIG = os.environ["RIG"]
+RIG = [os.environ["RIG"], "-n", os.environ["RIG_NAME"]]
 PATIENCE = 30
 
 
@@ -35,7 +35,7 @@ def eventually(what, look, patience=PATIENCE):
 
 def words(*command, user=None, env=None):
     """How the host runs a command in the rig."""
-    inside = [RIG, "exec", "-t", "120"]
+    inside = [*RIG, "exec", "-t", "120"]
     if user:
         inside += ["-u", user]
     for name, value in (env or {}).items():
@@ -60,11 +60,12 @@ def is_true(*command):
 
 
 def write(path, text):
-    subprocess.run([RIG, "push", "-", path], input=text, text=True, check=True, timeout=60)
+    run("mkdir", "-p", os.path.dirname(path))
+    subprocess.run([*RIG, "push", "-", path], input=text, text=True, check=True, timeout=60)
 
 
 def push(source, path):
-    subprocess.run([RIG, "push", source, path], check=True, timeout=60)
+    subprocess.run([*RIG, "push", source, path], check=True, timeout=60)
 
 
 def active(unit):

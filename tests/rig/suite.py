@@ -60,8 +60,11 @@ def of_the_gateway():
 
 @step
 def it_installs_and_waits():
-    run("true")
-    subprocess.run([RIG, "install", os.environ["DEB"]], check=True, timeout=300,
+    # The rig's /proc is covered in part, as no machine's is; with that the kernel refuses a fresh
+    # one in a user namespace, and so the servers' sandbox. One that is not covered is enough.
+    run("mkdir", "/run/whole-proc")
+    run("mount", "-t", "proc", "proc", "/run/whole-proc")
+    subprocess.run([*RIG, "install", os.environ["DEB"]], check=True, timeout=300,
                    stdout=subprocess.DEVNULL)
     expect(active(UNIT) == "active", active(UNIT))
     expect(active(SERVICE) == "inactive", active(SERVICE))
@@ -315,7 +318,7 @@ def an_upgrade_under_load_loses_nothing():
         thread.start()
     time.sleep(1)
     old = main_pid()
-    subprocess.run([RIG, "install", os.environ["HIGHER"]], check=True, timeout=300,
+    subprocess.run([*RIG, "install", os.environ["HIGHER"]], check=True, timeout=300,
                    stdout=subprocess.DEVNULL)
     time.sleep(1)
     stop.set()
