@@ -25,7 +25,6 @@ mod subscriptions;
 mod tasks;
 
 use std::{
-    collections::HashMap,
     path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak,
@@ -35,6 +34,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use foldhash::HashMap;
 use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
