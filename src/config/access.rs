@@ -6,7 +6,7 @@ use super::tree::At;
 use super::{Access, Who};
 use crate::sys::ids;
 
-pub(super) const KEYS: &[&str] = &["user", "group", "token", "role"];
+pub(super) const KEYS: &[&str] = &["user", "group", "role"];
 
 /// Reads the list. Whether the roles are there is known when all files are.
 pub(super) fn read(reader: &mut Reader<'_>, spot: &Spot<'_>) -> Vec<(At, String, Access)> {
@@ -31,10 +31,6 @@ pub(super) fn read(reader: &mut Reader<'_>, spot: &Spot<'_>) -> Vec<(At, String,
 }
 
 fn who(reader: &mut Reader<'_>, whole: &Spot<'_>, fields: &Fields<'_>) -> Option<Who> {
-    if let Some(token) = fields.get("token") {
-        reader.error(&token, "tokens are not supported; write `user:` or `group:`, whom the kernel vouches for on the unix socket");
-        return None;
-    }
     match (fields.get("user"), fields.get("group")) {
         (Some(user), None) => {
             let name = reader.text(&user)?.to_owned();

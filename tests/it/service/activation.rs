@@ -69,8 +69,7 @@ fn fastrand() -> usize {
 #[test]
 fn the_service_manager_hears_how_we_are() {
     let echo = crate::harness::faulty("echo", "plain", "");
-    let world =
-        World::new(&format!("timeouts: {{exit: 100ms}}\nidle_timeout: 0.2\nservers:\n{echo}"));
+    let world = World::new(&format!("timeouts: {{exit: 1s}}\nidle_timeout: 0.2\nservers:\n{echo}"));
     let world = world.env("WATCHDOG_USEC", "300000");
     let activator = world.activator(&[]);
     let stream = UnixStream::connect(&activator.socket).unwrap();
