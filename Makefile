@@ -47,12 +47,15 @@ audit: setup ## known vulnerabilities of dependencies (fetches the advisory data
 build: ## the release binary
 	cargo build --locked --release --bins
 
-install: build ## install the binary, schema, completions, example config
+install: build ## install the binaries, Python package, schema, completions, example config
 	install -D -m 755 $(TARGET)/release/mcp-gateway $(bindir)/mcp-gateway
 	install -D -m 755 $(TARGET)/release/mcp-gateway-exec $(bindir)/mcp-gateway-exec
 	install -D -m 644 $(SCHEMA) $(datadir)/mcp-gateway/gateway.schema.json
 	install -D -m 644 examples/gateway.yaml $(datadir)/doc/mcp-gateway/gateway.yaml
 	install -D -m 644 LICENSE $(datadir)/doc/mcp-gateway/LICENSE
+	install -d $(datadir)/mcp-gateway/python/mcp_gateway
+	cp -R python/src/mcp_gateway/. $(datadir)/mcp-gateway/python/mcp_gateway/
+	find $(datadir)/mcp-gateway/python -name __pycache__ -prune -exec rm -rf {} +
 	install -d $(datadir)/bash-completion/completions $(datadir)/zsh/site-functions $(datadir)/fish/vendor_completions.d
 	$(TARGET)/release/mcp-gateway completions bash > $(datadir)/bash-completion/completions/mcp-gateway
 	$(TARGET)/release/mcp-gateway completions zsh > $(datadir)/zsh/site-functions/_mcp-gateway
