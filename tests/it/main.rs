@@ -6,6 +6,7 @@
 
 mod backends;
 mod boxes;
+mod bridge;
 mod byte_exact;
 mod cli;
 mod doors;
