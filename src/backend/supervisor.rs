@@ -17,7 +17,7 @@ use super::{
     state::{Action, Event},
 };
 use crate::{
-    config::{Plan, Server, Share},
+    config::{Config, Plan, Server, Share},
     policy::Permit,
     spawner::Spawner,
 };
@@ -340,6 +340,11 @@ impl Supervisor {
         });
     }
 
+    /// The servers that run the plugins of this config.
+    pub fn plugin_hosts(&self, config: &Config) -> Vec<Server> {
+        self.spawner.plugin_hosts(config)
+    }
+
     /// Told of every change of an instance's phase.
     pub fn pulse(&self) -> Arc<Notify> {
         Arc::clone(&self.pulse)
@@ -360,6 +365,17 @@ impl Supervisor {
             asleep.remove(&key.server);
         }
         Counts { running, asleep: asleep.len(), failed: failed.len() }
+    }
+
+    /// The next call of this server starts it anew; calls in flight end as they would have.
+    pub fn renew(&self, server: &str) {
+        self.instances().retain(|key, instance| {
+            let other = *key.server != *server;
+            if !other {
+                instance.on(Event::Drain { grace: instance.server().timeouts.max_call });
+            }
+            other
+        });
     }
 
     pub fn status(&self) -> Vec<InstanceStatus> {

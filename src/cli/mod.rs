@@ -6,6 +6,8 @@ mod check;
 mod client;
 mod doctor;
 mod list;
+mod new_plugin;
+mod plugins;
 mod serve;
 mod socket;
 mod status;
@@ -130,6 +132,8 @@ enum Verb {
     /// Text is printed as it is, everything else as JSON. Exit 1 when the tool reports an error,
     /// 69 when its server cannot be used.
     Call(call::CallArgs),
+    /// Write a small Python plugin and its test
+    NewPlugin(new_plugin::NewPluginArgs),
     /// Print the JSON Schema of the config file, for editors
     Schema,
     /// Print a completion script for a shell
@@ -172,6 +176,7 @@ fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
         Verb::Status(args) => status::status(&args),
         Verb::Reload(args) => status::reload(&args),
         Verb::Whoami(args) => whoami::whoami(&args),
+        Verb::NewPlugin(args) => new_plugin::new_plugin(&args),
         Verb::Schema => {
             let text = serde_json::to_string_pretty(&config::schema()).unwrap_or_default();
             print_line(&text)

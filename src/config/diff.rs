@@ -37,8 +37,10 @@ impl Plan {
         }
         let gone = enabled(before).filter(|server| find(after, &server.name).is_none());
         plan.removed = gone.map(|server| server.name.clone()).collect();
-        if before.plugins != after.plugins {
-            plan.restart.push("plugins".to_owned());
+        // Their hosts are servers as others; only which files are watched is settled at the start.
+        let watched = |config: &Config| config.plugins.iter().any(|plugin| plugin.watch);
+        if before.plugins != after.plugins && (watched(before) || watched(after)) {
+            plan.restart.push("plugins[].watch".to_owned());
         }
         plan
     }
@@ -87,7 +89,7 @@ impl fmt::Display for Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Plugin, RoleRule, Secret};
+    use crate::config::{Plugin, RoleRule, Secret, Source};
 
     fn config(names: &[&str]) -> Config {
         Config {
@@ -127,10 +129,14 @@ mod tests {
         let before = config(&[]);
         let mut after = config(&[]);
         after.roles = Some(Vec::new());
-        after.plugins.push(Plugin::Name("m".to_owned()));
+        let mut plugin = Plugin::plain(Source::Module("m".to_owned()), None);
+        after.plugins.push(plugin.clone());
+        assert!(Plan::between(&before, &after).restart.is_empty());
+        plugin.watch = true;
+        after.plugins.push(plugin);
         let plan = Plan::between(&before, &after);
         assert!(plan.rules);
-        assert_eq!(plan.restart, ["plugins"]);
+        assert_eq!(plan.restart, ["plugins[].watch"]);
         assert_eq!(plan.to_string(), "0 unchanged; roles and access changed");
     }
 

@@ -5,7 +5,7 @@
 //! in force. Nothing here starts, connects or watches anything, and nothing but `load` opens files.
 //!
 //! The way of a file: `tree` (values with their places) → `reader` (typed values, problems)
-//! → `file` and `server` (which keys there are) → `load` (several files into one [`Config`]).
+//! → `file`, `server` and `plugin` (which keys there are) → `load` (several files into one [`Config`]).
 
 #![forbid(unsafe_code)]
 
@@ -16,6 +16,7 @@ mod file;
 mod load;
 mod locate;
 mod padding;
+mod plugin;
 mod problem;
 mod quantity;
 mod reader;
@@ -37,6 +38,7 @@ use std::time::Duration;
 pub use diff::Plan;
 pub use load::{Loaded, Mode, load};
 pub use locate::{Folders, discover};
+pub use plugin::{Plugin, Source};
 pub use problem::{Problem, Problems, Severity};
 pub use sandbox::{Layer, Network, Profile, Sandbox, refused};
 pub use schema::schema;
@@ -112,6 +114,8 @@ pub struct Server {
     pub tools: ToolFilter,
     /// Tells this entry from others that had its name before a reload. Not in the file.
     pub revision: u64,
+    /// Of a host of plugins.
+    pub code: Option<Code>,
 }
 
 impl Server {
@@ -134,8 +138,18 @@ impl Server {
             sandbox: Sandbox::default(),
             tools: ToolFilter::default(),
             revision: 0,
+            code: None,
         }
     }
+}
+
+/// The code of plugins, whose change changes the tools of their host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Code {
+    /// Files and folders.
+    pub paths: Vec<PathBuf>,
+    /// A change counts at once.
+    pub watch: bool,
 }
 
 /// How the tools of a server that has not run yet are found out.
@@ -258,22 +272,5 @@ impl std::fmt::Display for Access {
             Who::Group { name, .. } => ("group", name),
         };
         write!(f, "{{{kind}: {name}, role: {}}}", self.role)
-    }
-}
-
-/// A Python module with tools, in either of its two spellings.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Plugin {
-    /// `- my_tools.text`
-    Name(String),
-    /// `- module: my_tools.text`
-    Map { module: String },
-}
-
-impl Plugin {
-    pub fn module(&self) -> &str {
-        match self {
-            Self::Name(module) | Self::Map { module } => module,
-        }
     }
 }

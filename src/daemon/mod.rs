@@ -7,6 +7,7 @@ pub mod logging;
 mod notify;
 mod reload;
 mod signals;
+mod watch;
 
 use std::{env, io, path::PathBuf, sync::Arc, time::Duration};
 
@@ -16,7 +17,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     backend::Supervisor,
-    config::{Config, Folders, Mode, Profile},
+    config::{Config, Folders, Mode, Profile, Server},
     frontend::{self, Limits, Shared, stdio},
     gateway::{Gateway, Keys},
     policy::{Credential, Denied, Policy},
@@ -38,24 +39,27 @@ pub struct Daemon {
     kill: CancellationToken,
     role: Option<String>,
     mode: Mode,
+    /// Of plugins' code.
+    _watch: watch::Watch,
 }
 
 impl Daemon {
     /// Must be called on the runtime that will run it.
-    pub fn new(config: Config, role: Option<&str>, mode: Mode) -> anyhow::Result<Self> {
+    pub fn new(mut config: Config, role: Option<&str>, mode: Mode) -> anyhow::Result<Self> {
         fds::keep_from_children();
-        for plugin in &config.plugins {
-            tracing::warn!("plugin {}: not loaded, this version runs no plugins", plugin.module());
-        }
+        let spawner = Spawner::new(&config, mode);
+        // First, so that no server has the name of a plugin's tool.
+        config.servers.splice(0..0, spawner.plugin_hosts(&config));
         let policy = rules(&config, role, mode)?;
         let owner = policy.identify(&Credential::Own, None)?;
         let tracker = TaskTracker::new();
-        let spawner = Spawner::new(&config, mode);
         for server in config.servers.iter().filter(|server| server.enabled) {
             if server.sandbox.profile == Profile::Off {
                 tracing::warn!(server = server.name, "runs without a sandbox, as its config says");
             }
         }
+        let watched: Vec<Server> =
+            config.servers.iter().filter(|server| server.code.is_some()).cloned().collect();
         let supervisor = Supervisor::new(&config.servers, spawner, tracker.clone());
         let gateway = Gateway::new(
             config,
@@ -74,8 +78,9 @@ impl Daemon {
             kill.clone(),
         );
         gateway.start_eager(&owner, &|_| true);
+        let _watch = watch::Watch::start(watched.iter(), &gateway, &tracker, &drain);
         let role = role.map(str::to_owned);
-        Ok(Daemon { gateway, shared, tracker, drain, kill, role, mode })
+        Ok(Daemon { gateway, shared, tracker, drain, kill, role, mode, _watch })
     }
 
     /// Completes at the first signal; the second ends [`Daemon::finish`] at once.

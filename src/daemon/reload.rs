@@ -81,6 +81,8 @@ impl Reloader {
         let loaded = loaded.map_err(|error| vec![format!("the config was not read: {error}")])?;
         let Loaded { mut config, warnings } = loaded
             .map_err(|problems| problems.iter().map(Problem::to_string).collect::<Vec<_>>())?;
+        let hosts = self.gateway.plugin_hosts(&config);
+        config.servers.splice(0..0, hosts);
         let denied = |denied: crate::policy::Denied| vec![denied.to_string()];
         let policy = rules(&config, self.role.as_deref(), self.mode).map_err(denied)?;
         let owner = policy.identify(&Credential::Own, None).map_err(denied)?;

@@ -61,6 +61,11 @@ impl Gateway {
         self.rules.load(Ordering::Relaxed)
     }
 
+    /// The servers that run the plugins of this config.
+    pub fn plugin_hosts(&self, config: &Config) -> Vec<Server> {
+        self.supervisor.plugin_hosts(config)
+    }
+
     /// What a reload to this config would do. The config gets the revisions of its servers.
     pub fn plan(&self, config: &mut Config) -> Plan {
         let now = self.now();
@@ -75,7 +80,7 @@ impl Gateway {
     pub fn apply(self: &Arc<Self>, config: Config, policy: Policy, plan: &Plan, owner: &Principal) {
         self.supervisor.apply(&config.servers, plan);
         for name in plan.stale() {
-            self.catalog.forget_server(name);
+            self.catalog.forget(name);
         }
         let next = Snapshot::new(config, policy);
         *self.snapshot.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&next);

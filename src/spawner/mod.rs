@@ -5,6 +5,7 @@
 mod error;
 mod examine;
 mod grants;
+mod plugins;
 mod runtime;
 
 use std::{

@@ -134,7 +134,10 @@ impl Catalog {
                 if let Some(holder) = holder(key)
                     && !same
                 {
-                    self.disk.save(server, &holder, &listing);
+                    // What is missing may come without a change of the plugins' own code.
+                    if listing.problems().is_empty() {
+                        self.disk.save(server, &holder, &listing);
+                    }
                 }
                 entry.listing = Some(Arc::new(listing));
             }
@@ -162,9 +165,10 @@ impl Catalog {
         self.views().retain(|key, _| !key.ends_with(&own));
     }
 
-    /// Its entry in the config has gone, or says something else.
-    pub(super) fn forget_server(&self, name: &str) {
-        self.listings().all.retain(|key, _| *key.server != *name);
+    /// Nothing of this backend is known any more, but what is on disk and still holds.
+    pub(super) fn forget(&self, server: &str) {
+        self.listings().all.retain(|key, _| *key.server != *server);
+        self.touch();
     }
 
     /// An instance has ended; what it said may be forgotten when room is needed.
