@@ -179,6 +179,17 @@ impl Instance {
         turn: impl Future<Output = Option<OwnedSemaphorePermit>>,
     ) {
         let mut changes = self.changes();
+        // Long, and no work of ours: it takes nobody's turn, and no time of the start.
+        let prepared = tokio::select! {
+            prepared = spawner.prepare(&self.server) => prepared,
+            _ = changes.wait_for(|phase| *phase != Phase::Starting) => Ok(()),
+        };
+        if let Err(error) = prepared {
+            let reason = error.to_string();
+            tracing::warn!(server = self.server_name(), "not started: {reason}");
+            self.on(Event::Exited { reason, jitter: jitter() });
+            return;
+        }
         let mut turn = tokio::select! {
             turn = turn => turn,
             _ = changes.wait_for(|phase| *phase != Phase::Starting) => None,

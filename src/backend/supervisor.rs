@@ -202,6 +202,11 @@ impl Supervisor {
         let server = permit.server();
         let instance = self.instance(server, holder, speak)?;
         let start = instance.server().timeouts.start;
+        let deadline = if self.spawner.must_fetch(instance.server()) {
+            deadline + instance.server().timeouts.fetch
+        } else {
+            deadline
+        };
         let not_ready = || AcquireError::NotReady { server: Arc::clone(server), start };
         let mut waited = false;
         loop {
@@ -271,6 +276,11 @@ impl Supervisor {
         if known && unused && Arc::strong_count(instance) <= 2 {
             instances.remove(instance.key());
         }
+    }
+
+    /// What has to be fetched first for a server, while it is.
+    pub fn fetching(&self, server: &str) -> Option<String> {
+        self.spawner.fetching(server)
     }
 
     /// A session is over: what was started for it alone stops.

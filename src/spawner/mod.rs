@@ -4,7 +4,9 @@
 
 mod error;
 mod examine;
+mod fetch;
 mod grants;
+mod package;
 mod runtime;
 
 use std::{
@@ -20,6 +22,7 @@ use std::{
 pub use error::StartError;
 pub use examine::{Examined, Outcome, Reached};
 pub use grants::{Grant, Grants};
+pub use package::Fetched;
 
 use crate::{
     config::{Config, Folders, Layer, Mode, Profile, Server},
@@ -47,6 +50,7 @@ pub struct Spawner {
     /// What no backend is given without being told so: our files and folders.
     own: Vec<PathBuf>,
     mode: Mode,
+    fetches: fetch::Fetches,
 }
 
 /// A backend that runs, and the layers of its box.
@@ -64,11 +68,12 @@ impl Spawner {
         let file = launcher_file();
         let launcher = Launcher::open(&file).map_err(|_| file);
         let home = env::var_os("HOME").map(PathBuf::from).filter(|home| home.is_absolute());
-        Spawner { launcher, folders, home, own, mode }
+        Spawner { launcher, folders, home, own, mode, fetches: fetch::Fetches::default() }
     }
 
     /// Starts `server` and waits until its program runs. Dropping this ends what it began.
     pub async fn start(&self, server: &Server) -> Result<Started, StartError> {
+        let server = &*self.offline(server);
         let policy = self.policy(server)?;
         self.launch(server, policy).await.map(|(started, _)| started)
     }

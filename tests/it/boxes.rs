@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::harness::{Client, World, eventually, faulty, python};
 
 /// Where tests/setup has put the real servers.
-fn installed() -> String {
+pub fn installed() -> String {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/setup/setup.sh");
     let said = Command::new(script).arg("--path").output().unwrap();
     let path = String::from_utf8(said.stdout).unwrap().trim().to_owned();
