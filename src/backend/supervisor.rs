@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     config::{Server, Share},
+    launcher::Layer,
     policy::Permit,
     spawner::Spawner,
 };
@@ -128,6 +129,7 @@ pub struct InstanceStatus {
     pub trouble: Option<String>,
     pub junk: u64,
     pub strays: u64,
+    pub layers: Vec<Layer>,
 }
 
 pub struct Supervisor {
@@ -278,6 +280,16 @@ impl Supervisor {
         }
     }
 
+    /// Instances of which something was left that should not have been.
+    pub fn orphans_found(&self) -> u64 {
+        self.spawner.orphans_found()
+    }
+
+    /// Why limits of memory are kept only as well as can be, if they are.
+    pub fn best_effort(&self) -> Option<&str> {
+        self.spawner.best_effort()
+    }
+
     /// What has to be fetched first for a server, while it is.
     pub fn fetching(&self, server: &str) -> Option<String> {
         self.spawner.fetching(server)
@@ -314,6 +326,7 @@ impl Supervisor {
                 trouble,
                 junk,
                 strays,
+                layers: instance.layers(),
             }
         });
         status.collect()

@@ -60,6 +60,7 @@ impl Daemon {
         let owner = policy.identify(&Credential::Own, None)?;
         let tracker = TaskTracker::new();
         let spawner = Spawner::new(&config, Mode::Foreground);
+        spawner.begin();
         for server in config.servers.iter().filter(|server| server.enabled) {
             if server.sandbox.profile == Profile::Off {
                 tracing::warn!(server = server.name, "runs without a sandbox, as its config says");

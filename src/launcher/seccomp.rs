@@ -82,6 +82,12 @@ const OLD: &[i64] = &calls![
 #[cfg(not(target_arch = "x86_64"))]
 const OLD: &[i64] = &[];
 
+/// What clone would make anew.
+#[rustfmt::skip]
+const SPACES: [i32; 7] = calls![
+    CLONE_NEWNS CLONE_NEWCGROUP CLONE_NEWUTS CLONE_NEWIPC CLONE_NEWUSER CLONE_NEWPID CLONE_NEWNET
+];
+
 /// Never, whatever the arguments: other processes' insides, mounts, kernel code, clocks, keys.
 #[rustfmt::skip]
 const REFUSED: &[i64] = &calls![
@@ -161,16 +167,7 @@ fn refused(policy: &Policy) -> Result<Rules, BackendError> {
     }
     if !policy.shape.nested {
         rules.extend([libc::SYS_unshare, libc::SYS_chroot].map(|call| (call, Vec::new())));
-        let spaces = [
-            libc::CLONE_NEWNS,
-            libc::CLONE_NEWCGROUP,
-            libc::CLONE_NEWUTS,
-            libc::CLONE_NEWIPC,
-            libc::CLONE_NEWUSER,
-            libc::CLONE_NEWPID,
-            libc::CLONE_NEWNET,
-        ];
-        let each = spaces.map(|flag| all([has(0, flag.into())]));
+        let each = SPACES.map(|flag| all([has(0, i64::from(flag))]));
         rules.insert(libc::SYS_clone, each.into_iter().collect::<Result<_, _>>()?);
     }
     // Typing into a terminal that somebody else reads.

@@ -6,6 +6,7 @@ mod error;
 mod examine;
 mod fetch;
 mod grants;
+mod keeping;
 mod package;
 mod runtime;
 
@@ -51,6 +52,7 @@ pub struct Spawner {
     own: Vec<PathBuf>,
     mode: Mode,
     fetches: fetch::Fetches,
+    keeper: keeping::Keeper,
 }
 
 /// A backend that runs, and the layers of its box.
@@ -68,7 +70,8 @@ impl Spawner {
         let file = launcher_file();
         let launcher = Launcher::open(&file).map_err(|_| file);
         let home = env::var_os("HOME").map(PathBuf::from).filter(|home| home.is_absolute());
-        Spawner { launcher, folders, home, own, mode, fetches: fetch::Fetches::default() }
+        let (fetches, keeper) = Default::default();
+        Spawner { launcher, folders, home, own, mode, fetches, keeper }
     }
 
     /// Starts `server` and waits until its program runs. Dropping this ends what it began.
@@ -88,9 +91,12 @@ impl Spawner {
         let launcher =
             self.launcher.as_ref().map_err(|file| StartError::NoLauncher(file.clone()))?;
         loop {
+            let leaf = self.leaf(server, &policy.limits);
+            policy.cgroup = leaf.as_ref().map(|leaf| leaf.path().to_owned());
             let blob = policy.encode().map_err(|_| StartError::TooMuch)?;
-            let (child, pipes, report) =
+            let (mut child, pipes, report) =
                 spawn::spawn(launcher, &blob).map_err(StartError::Launcher)?;
+            self.keep(&mut child, leaf);
             let received = tokio::time::timeout(LAUNCH, report.read())
                 .await
                 .map_err(|_| StartError::Launcher(io::ErrorKind::TimedOut.into()))?
