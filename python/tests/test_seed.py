@@ -32,10 +32,14 @@ def test_the_readme(tmp_path: Path) -> None:
 
 @pytest.fixture
 def fake_npx(tmp_path: Path) -> dict[str, str]:
-    """A PATH where `npx -y @modelcontextprotocol/server-filesystem /tmp` needs no network."""
+    """A PATH where `npx -y @modelcontextprotocol/server-filesystem /tmp` needs no network.
+
+    In its sandbox there are the system's Python and, as the example names it, /tmp.
+    """
     npx = tmp_path / "npx"
+    shutil.copy(HERE / "plugins/mini_server.py", tmp_path)
     npx.write_text(f'#!/bin/sh\n[ "$*" = "-y @modelcontextprotocol/server-filesystem /tmp" ] || exit 9\n'
-                   f'exec {sys.executable} {HERE / "plugins/mini_server.py"}\n')
+                   f'exec /usr/bin/python3 {tmp_path / "mini_server.py"}\n')
     npx.chmod(npx.stat().st_mode | stat.S_IXUSR)
     return {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
 

@@ -4,7 +4,7 @@
 //! id 1. A call is found by its id and its progress notifications by the same number. Where the
 //! answer is a task, its session and token are kept: the task goes on under them.
 
-use std::collections::{BTreeMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 
@@ -59,7 +59,7 @@ struct Made {
 pub(super) struct Pending {
     calls: BTreeMap<u64, Open>,
     /// Those of them that asked for a task.
-    tasks_asked: HashSet<u64>,
+    tasks_asked: BTreeSet<u64>,
     made: VecDeque<Made>,
     last: u64,
     /// Answers to nothing we asked, or to what is answered already.
@@ -173,7 +173,8 @@ impl Pending {
             // Nobody may ever come for it.
             return true;
         }
-        let _ = call.reply.notify(message.edit().progress_of(token.as_str()).finish());
+        let told = message.edit().progress_of(token.as_str()).finish();
+        let _ = call.reply.send(Outgoing::spare(told));
         true
     }
 

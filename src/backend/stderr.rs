@@ -16,6 +16,8 @@ const TAIL: usize = 20;
 const TOLD: usize = 1000;
 /// Bytes a second that reach the log; the rest is counted.
 const RATE: usize = 16 * 1024;
+/// Over which the rate is counted, and after which what was left out is told.
+const WINDOW: Duration = Duration::from_secs(1);
 
 /// The last lines, for the errors of callers; and what must not stand in any line.
 #[derive(Default)]
@@ -99,7 +101,14 @@ pub(super) async fn log_lines(server: &str, mut input: impl AsyncRead + Unpin, t
     let mut cut = 0usize;
     let mut chunk = vec![0; 8192];
     loop {
-        let n = match input.read(&mut chunk).await {
+        let read = tokio::select! {
+            read = input.read(&mut chunk) => read,
+            () = gate.closes() => {
+                gate.settle(server);
+                continue;
+            }
+        };
+        let n = match read {
             Ok(0) | Err(_) => break,
             Ok(n) => n,
         };
@@ -166,7 +175,7 @@ struct Gate {
 
 impl Gate {
     fn admits(&mut self, server: &str, len: usize) -> bool {
-        if self.window.elapsed() >= Duration::from_secs(1) {
+        if self.window.elapsed() >= WINDOW {
             self.settle(server);
             self.window = Instant::now();
             self.spent = 0;
@@ -175,6 +184,14 @@ impl Gate {
         let admitted = self.spent <= RATE;
         self.withheld += u64::from(!admitted);
         admitted
+    }
+
+    /// When the lines left out are to be told, though no more come.
+    async fn closes(&self) {
+        if self.withheld == 0 {
+            return std::future::pending().await;
+        }
+        tokio::time::sleep(WINDOW.saturating_sub(self.window.elapsed())).await;
     }
 
     fn settle(&mut self, server: &str) {

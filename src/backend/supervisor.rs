@@ -1,13 +1,13 @@
 //! All instances: which one serves whom, and how many start at a time.
 
 use std::{
-    collections::HashMap,
     fmt,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak},
     time::{Duration, Instant},
 };
 
+use foldhash::HashMap;
 use tokio::sync::Semaphore;
 use tokio_util::task::TaskTracker;
 

@@ -9,7 +9,7 @@ use super::{
     catalog::{Kind, Route},
     error::Failure,
     lists,
-    router::{Answer, Request},
+    router::{Answer, Backend, Request},
 };
 use crate::{backend::Phase, launcher::Layer, policy::Target};
 
@@ -30,7 +30,7 @@ pub(super) async fn connect(request: &Request<'_>, server: &Arc<str>) -> Result<
         return Err(Failure::UnknownTool(name.into_owned()));
     }
     let met = lists::discover(Arc::clone(session), server.to_string(), vec![Kind::Tools]);
-    let met = request.while_starting(&format!("backend \"{server}\""), met).await;
+    let met = request.while_starting(Backend(server), met).await;
     let result = match met {
         Ok(lease) => {
             drop(lease);

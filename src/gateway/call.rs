@@ -5,13 +5,13 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::{
-    Layer,
+    Layer, Session,
     audit::Audit,
     catalog::{Kind, Route},
     error::Failure,
     exchange::{self, Order},
     lists,
-    router::{self, Answer, Request},
+    router::{self, Answer, Backend, Request},
 };
 use crate::{
     policy::{Permit, Target},
@@ -29,7 +29,9 @@ pub(super) async fn tool(request: &Request<'_>) -> Result<Answer, Failure> {
             (Route::Connect { server }, _) => return router::connect(request, &server).await,
             (Route::Backend { server, bare }, exposed) => (server, bare, exposed),
         };
-    mirrored(request, &server, &name).await?;
+    if let Some(fields) = request.session.take_fields() {
+        Box::pin(mirrored(request, &server, &name, &fields)).await?;
+    }
     let target = Target::Tool { server: &server, exposed: &exposed, bare: &bare };
     let permit = permit(request, target).ok_or_else(unknown)?;
     forward(request, permit, (*bare != *name).then_some(bare.as_str())).await
@@ -37,15 +39,19 @@ pub(super) async fn tool(request: &Request<'_>) -> Result<Answer, Failure> {
 
 /// The header fields of a modern HTTP request that repeat arguments say the same as these
 /// (streamable HTTP, "Server Behavior for Custom Headers").
-async fn mirrored(request: &Request<'_>, server: &str, name: &str) -> Result<(), Failure> {
+async fn mirrored(
+    request: &Request<'_>,
+    server: &str,
+    name: &str,
+    fields: &[(String, String)],
+) -> Result<(), Failure> {
     let session = request.session;
-    let Some(fields) = session.take_fields() else { return Ok(()) };
     if session.view().tools.find(name).is_none()
         && let Some(server) = session.gateway().server(server)
     {
         // Only its definition tells.
-        let what = format!("backend \"{}\"", server.name);
-        request.while_starting(&what, lists::meet(session, server, Kind::Tools)).await?;
+        let met = lists::meet(session, server, Kind::Tools);
+        request.while_starting(Backend(&server.name), met).await?;
     }
     let view = session.view();
     let Some(shown) = view.tools.find(name) else { return Ok(()) };
@@ -54,7 +60,7 @@ async fn mirrored(request: &Request<'_>, server: &str, name: &str) -> Result<(),
     }
     let params = request.message.raw_params().unwrap_or("{}");
     for one in &shown.mirrored {
-        one.check(params, &fields)
+        one.check(params, fields)
             .map_err(|why| Failure::HeaderMismatch(format!("Mcp-Param-{}: {why}", one.name)))?;
     }
     Ok(())
@@ -122,26 +128,37 @@ async fn route(
         // Rules are about qualified names; a bare one might look like another backend's.
         return Ok(Some((route, format!("{server}_{name}"))));
     }
-    let find = || {
-        let view = session.view();
-        let shelf = if kind == Kind::Tools { &view.tools } else { &view.prompts };
-        shelf.find(name).map(|shown| (shown.route.clone(), shown.exposed.clone()))
-    };
-    if let Some(found) = find() {
-        return Ok(Some(found));
+    match find(session, kind, name) {
+        Some(found) => Ok(Some(found)),
+        None => Box::pin(route_unmet(request, kind, name)).await,
     }
+}
+
+fn find(session: &Session, kind: Kind, name: &str) -> Option<(Route, String)> {
+    let view = session.view();
+    let shelf = if kind == Kind::Tools { &view.tools } else { &view.prompts };
+    shelf.find(name).map(|shown| (shown.route.clone(), shown.exposed.clone()))
+}
+
+/// Where a name leads that no backend shows that has been met.
+async fn route_unmet(
+    request: &Request<'_>,
+    kind: Kind,
+    name: &str,
+) -> Result<Option<(Route, String)>, Failure> {
+    let session = request.session;
     // Where only one backend can be meant, it may take its time, and its trouble is the answer.
     if let Some(server) = lists::owner(session, kind, name) {
         let met = lists::meet(session, server, kind);
-        request.while_starting(&format!("backend \"{}\"", server.name), met).await?;
-        if let Some(found) = find() {
+        request.while_starting(Backend(&server.name), met).await?;
+        if let Some(found) = find(session, kind, name) {
             return Ok(Some(found));
         }
     }
     let kinds = [kind];
     let met = lists::ensure(session, &kinds);
     request.while_starting("backends that may have it", met).await;
-    Ok(find())
+    Ok(find(session, kind, name))
 }
 
 /// The backend of a template, or of a resource, that is named by its own text.

@@ -11,7 +11,7 @@ use std::{
 use super::{
     Gateway, Session, era,
     error::Failure,
-    router::{Request, Words},
+    router::{Backend, Request, Words},
 };
 use crate::{
     backend::{AskError, Call, Instance, InstanceKey, Lease, Link},
@@ -87,21 +87,22 @@ pub(super) async fn run(order: &Order<'_, '_>, permit: Permit) -> Result<Ended, 
         let known = server.and_then(|it| gateway.catalog.get(&gateway.key(it, session), it));
         let spoken = match (known.and_then(|listing| listing.era), server) {
             (None, Some(server)) => {
-                gateway.introduced(session, server, &request.message.method()).await?.era
+                let method = request.message.method();
+                Box::pin(gateway.introduced(session, server, &method)).await?.era
             }
             (known, _) => known,
         };
         // Verbatim only to a backend whose own it must be. Else it is one of ours, and nothing is
         // started for one that is not.
         if sealed || spoken != Some(Era::Modern) {
-            return era::resume(order, permit).await;
+            return Box::pin(era::resume(order, permit)).await;
         }
     }
     let lease = Exchange::lease(order, permit).await?;
     match (session.era(), lease.link().era()) {
         (Era::Modern, Era::Modern) if sealed => {
             let call = Exchange::send(order, lease, None)?;
-            era::carry_sealed(order, call).await
+            Box::pin(era::carry_sealed(order, call)).await
         }
         (Era::Legacy, Era::Modern) => {
             let said = session.client().unwrap_or_default();
@@ -110,9 +111,9 @@ pub(super) async fn run(order: &Order<'_, '_>, permit: Permit) -> Result<Ended, 
                 .message
                 .with_params(|params| era::modern_request(params, &said.raw, said.modern(), level));
             let message = message.map_err(|why| Failure::InvalidParams(why.to_string()))?;
-            era::carry_rounds(order, message, lease).await
+            Box::pin(era::carry_rounds(order, message, lease)).await
         }
-        (Era::Modern, Era::Legacy) => era::begin_parked(order, lease).await,
+        (Era::Modern, Era::Legacy) => Box::pin(era::begin_parked(order, lease)).await,
         _ => pass(order, Exchange::send(order, lease, None)?).await,
     }
 }
@@ -183,11 +184,10 @@ impl Exchange {
         let (request, session) = (order.request, order.request.session);
         let gateway = session.gateway();
         let timeouts = gateway.timeouts(&order.server);
-        let what = format!("backend \"{}\"", order.server);
         let deadline = Instant::now() + timeouts.start.max(timeouts.call);
         let (holder, speak) = (session.holder(), session.speak());
         let lease = gateway.supervisor.acquire(permit, holder, speak, deadline);
-        let lease = request.while_starting(&what, lease).await?;
+        let lease = request.while_starting(Backend(&order.server), lease).await?;
         session.uses(&order.server);
         Ok(lease)
     }
@@ -369,7 +369,7 @@ fn retold(notice: Outgoing, token: Option<&str>) -> Option<Outgoing> {
     if message.progress_of().is_none() {
         return Some(notice);
     }
-    Some(Outgoing::notice(message.edit().progress_of(token?).finish()))
+    Some(Outgoing::spare(message.edit().progress_of(token?).finish()))
 }
 
 impl Drop for Exchange {

@@ -13,7 +13,7 @@ use super::{
     catalog::{Kind, Listing, View},
     era,
     error::Failure,
-    router::{Answer, Request},
+    router::{Answer, Backend, Request},
 };
 use crate::{
     backend::{InstanceKey, Lease},
@@ -37,8 +37,7 @@ pub(super) async fn list(request: &Request<'_>, kind: Kind) -> Result<Answer, Fa
         if server.share == Share::Session {
             return own_child(request, server, kind).await;
         }
-        let what = format!("backend \"{name}\"");
-        request.while_starting(&what, meet(session, server, kind)).await?;
+        request.while_starting(Backend(name), meet(session, server, kind)).await?;
         let listing =
             session.gateway().catalog.get(&session.gateway().key(server, session), server);
         if listing.is_some_and(|listing| !listing.has(kind.capability())) {

@@ -23,7 +23,6 @@ mod subscriptions;
 mod tasks;
 
 use std::{
-    collections::HashMap,
     path::PathBuf,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
@@ -33,6 +32,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use foldhash::HashMap;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use era::Keys;

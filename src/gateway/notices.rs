@@ -21,7 +21,7 @@ use super::{
 use crate::{
     backend::{AskError, Host, Instance, InstanceKey, Link, Opening, Scope},
     config::Share,
-    protocol::{Era, Message, method, string_member},
+    protocol::{Era, Message, method, stream::Outgoing, string_member},
 };
 
 /// A list that changes again and again is taken, and told, once in this time.
@@ -184,9 +184,8 @@ impl Gateway {
                 if wanted
                     && !*apart.get_or_insert_with(|| self.serves_several(link))
                     && let Some(stream) = link.newest_of(session.serial())
-                    && !stream.is_crowded()
                 {
-                    let _ = stream.notify(bytes.clone());
+                    let _ = stream.send(Outgoing::spare(bytes.clone()));
                 }
                 continue;
             }

@@ -1,6 +1,7 @@
 //! Which part of the room answers a request.
 
 use std::{
+    fmt,
     future::Future,
     sync::{
         Arc, Mutex, PoisonError,
@@ -97,21 +98,26 @@ impl<'a> Request<'a> {
     }
 
     /// Waits for what has to start first; a caller with a progress token hears each second of it.
-    pub(super) async fn while_starting<T>(&self, what: &str, work: impl Future<Output = T>) -> T {
-        tokio::pin!(work);
+    pub(super) async fn while_starting<T>(
+        &self,
+        what: impl fmt::Display,
+        work: impl Future<Output = T>,
+    ) -> T {
+        // Beside the call, whose own memory it would make too large to come from a free list.
+        let mut work = Box::pin(work);
         loop {
             tokio::select! {
                 biased;
                 done = &mut work => return done,
                 () = tokio::time::sleep(STARTING), if self.message.progress_token().is_some() => {
-                    let _ = self.reply.notify(self.sign_of_life(what).into());
+                    let _ = self.reply.send(Outgoing::spare(self.sign_of_life(&what).into()));
                 }
             }
         }
     }
 
     /// Tiny steps, so that the backend's own progress, which must grow, comes after them.
-    fn sign_of_life(&self, what: &str) -> String {
+    fn sign_of_life(&self, what: &impl fmt::Display) -> String {
         let seconds = self.signs.fetch_add(1, Ordering::Relaxed) + 1;
         let token = self.message.progress_token().unwrap_or("null");
         let supervisor = &self.session.gateway().supervisor;
@@ -130,6 +136,15 @@ impl<'a> Request<'a> {
     }
 }
 
+/// A backend in what a client reads.
+pub(super) struct Backend<'a>(pub &'a str);
+
+impl fmt::Display for Backend<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "backend \"{}\"", self.0)
+    }
+}
+
 /// What became of a request.
 pub(super) enum Answer {
     /// The response has gone to `reply` already.
@@ -140,18 +155,24 @@ pub(super) enum Answer {
     Result(String),
 }
 
+/// Who answers it. What is no call is boxed: a future has room for the largest of its branches, and
+/// that of a call is to be small.
 pub(super) async fn dispatch(request: &Request<'_>) -> Result<Answer, Failure> {
     let name = request.message.method();
-    match request.session.era() {
-        Era::Modern => return modern(request, &name).await,
-        Era::Legacy => match name.as_ref() {
-            method::PING => return Ok(Answer::Result("{}".into())),
-            method::INITIALIZE => return opening::initialize(request).await,
-            _ if request.session.version().is_none() => return Err(Failure::NotInitialized),
-            _ => {}
-        },
-    }
+    let legacy = request.session.era() == Era::Legacy;
     match name.as_ref() {
+        method::PING if legacy => Ok(Answer::Result("{}".into())),
+        method::INITIALIZE if legacy => Box::pin(opening::initialize(request)).await,
+        _ if legacy && request.session.version().is_none() => Err(Failure::NotInitialized),
+        method::TOOLS_CALL => call::tool(request).await,
+        _ if legacy => Box::pin(self::legacy(request, &name)).await,
+        _ => Box::pin(modern(request, &name)).await,
+    }
+}
+
+/// 2024-11-05 to 2025-11-25.
+async fn legacy(request: &Request<'_>, name: &str) -> Result<Answer, Failure> {
+    match name {
         method::RESOURCES_SUBSCRIBE => subscribe::subscribe(request).await,
         method::RESOURCES_UNSUBSCRIBE => subscribe::unsubscribe(request).await,
         method::SET_LEVEL => notices::set_level(request).await,
@@ -159,7 +180,7 @@ pub(super) async fn dispatch(request: &Request<'_>) -> Result<Answer, Failure> {
             tasks::one(request).await
         }
         method::TASKS_LIST => tasks::list(request).await,
-        _ => common(request, &name).await,
+        _ => common(request, name).await,
     }
 }
 
@@ -182,10 +203,9 @@ async fn modern(request: &Request<'_>, name: &str) -> Result<Answer, Failure> {
     }
 }
 
-/// What both eras have.
+/// What both eras have, beside calls of tools.
 async fn common(request: &Request<'_>, name: &str) -> Result<Answer, Failure> {
     match name {
-        method::TOOLS_CALL => call::tool(request).await,
         method::PROMPTS_GET => call::prompt(request).await,
         method::RESOURCES_READ => call::resource(request).await,
         method::COMPLETE => call::completion(request).await,

@@ -3,6 +3,7 @@
 use std::{borrow::Cow, fmt, ops::Range};
 
 use bytes::{BufMut, Bytes, BytesMut};
+use bytestring::ByteString;
 use serde::{
     Deserialize,
     de::{DeserializeOwned, IgnoredAny},
@@ -43,7 +44,7 @@ impl fmt::Display for Invalid {
 /// A parsed envelope over its own bytes. Cloning shares the bytes.
 #[derive(Clone, Debug)]
 pub struct Message {
-    bytes: Bytes,
+    text: ByteString,
     kind: Kind,
     id: Option<Span>,
     method: Option<Span>,
@@ -75,9 +76,10 @@ struct Params {
 impl Message {
     /// Scans the bytes once.
     pub fn parse(bytes: Bytes) -> Result<Self, Invalid> {
-        let text = std::str::from_utf8(&bytes).map_err(|error| {
+        let whole = ByteString::try_from(bytes).map_err(|error| {
             Invalid::Json(format!("invalid utf-8 at byte {}", error.valid_up_to()))
         })?;
+        let text: &str = &whole;
         let envelope: Envelope<'_> =
             serde_json::from_str(text).map_err(|error| invalid(text, &error))?;
         let span = |raw: &RawValue| span_in(text, raw.get());
@@ -137,7 +139,7 @@ impl Message {
         let method = envelope.method.map(span);
         let result = envelope.result.map(span);
         let has_error = envelope.error.is_some();
-        Ok(Message { kind, id, method, params, result, has_error, bytes })
+        Ok(Message { kind, id, method, params, result, has_error, text: whole })
     }
 
     pub fn kind(&self) -> Kind {
@@ -145,24 +147,19 @@ impl Message {
     }
 
     pub fn bytes(&self) -> &Bytes {
-        &self.bytes
+        self.text.as_bytes()
     }
 
     pub fn into_bytes(self) -> Bytes {
-        self.bytes
-    }
-
-    fn text(&self, span: &Span) -> &str {
-        // The bytes were valid UTF-8 when parsed, and spans lie on JSON token boundaries.
-        std::str::from_utf8(&self.bytes[span.clone()]).unwrap_or_default()
+        self.text.into_bytes()
     }
 
     fn raw(&self, span: Option<&Span>) -> Option<&str> {
-        span.map(|span| self.text(span))
+        span.map(|span| &self.text[span.clone()])
     }
 
     fn string(&self, span: Option<&Span>) -> Option<Cow<'_, str>> {
-        span.and_then(|span| unquote(self.text(span)))
+        self.raw(span).and_then(unquote)
     }
 
     /// The id as it was written: JSON text of a string or number.
@@ -221,8 +218,7 @@ impl Message {
 
     /// `params` as JSON text, found anew.
     pub fn raw_params(&self) -> Option<&str> {
-        let text = self.text(&(0..self.bytes.len()));
-        super::member(text, "params").map(|span| &text[span])
+        super::member(&self.text, "params").map(|span| &self.text[span])
     }
 
     /// `params.requestState`, as JSON text.
@@ -261,7 +257,7 @@ impl Message {
         struct Whole<T> {
             params: Option<T>,
         }
-        let whole: Whole<T> = serde_json::from_slice(&self.bytes)?;
+        let whole: Whole<T> = serde_json::from_str(&self.text)?;
         Ok(whole.params.unwrap_or_default())
     }
 
@@ -287,7 +283,7 @@ impl Message {
 
     /// The message with other parameters, which `change` makes of these; `{}` where it has none.
     pub fn with_params(&self, change: impl FnOnce(&str) -> String) -> Result<Self, Invalid> {
-        let text = self.text(&(0..self.bytes.len()));
+        let text: &str = &self.text;
         let changed = match super::member(text, "params") {
             Some(span) => {
                 let params = change(&text[span.clone()]);
@@ -310,7 +306,7 @@ impl Message {
             #[serde(default)]
             message: String,
         }
-        let raw = serde_json::from_slice::<Whole<'_>>(&self.bytes).ok()?.error?.get();
+        let raw = serde_json::from_str::<Whole<'_>>(&self.text).ok()?.error?.get();
         let message = serde_json::from_str::<Error>(raw).map(|error| error.message);
         Some((message.unwrap_or_default(), raw))
     }
@@ -399,7 +395,7 @@ impl<'a> Edit<'a> {
     fn build(mut self, spare: usize) -> BytesMut {
         self.cuts.sort_unstable_by_key(|(span, _)| span.start);
         let added: usize = self.cuts.iter().map(|(_, with)| with.len()).sum();
-        let source = &self.message.bytes;
+        let source = self.message.text.as_bytes();
         let mut out = BytesMut::with_capacity(source.len() + added + spare);
         let mut at = 0;
         for (span, with) in &self.cuts {

@@ -21,17 +21,25 @@ pub struct Outgoing {
     pub last: bool,
     /// A response that is an error.
     pub failed: bool,
+    /// Progress or a log message: left out where its reader is slow, since what would be lost
+    /// instead is the stream and every answer on it.
+    pub spare: bool,
 }
 
 impl Outgoing {
     /// What comes before the response.
     pub fn notice(bytes: Bytes) -> Self {
-        Outgoing { bytes, last: false, failed: false }
+        Outgoing { bytes, last: false, failed: false, spare: false }
+    }
+
+    /// What a reader who is slow can do without.
+    pub fn spare(bytes: Bytes) -> Self {
+        Outgoing { spare: true, ..Self::notice(bytes) }
     }
 
     /// The response.
     pub fn answer(bytes: Bytes, failed: bool) -> Self {
-        Outgoing { bytes, last: true, failed }
+        Outgoing { bytes, last: true, failed, spare: false }
     }
 }
 
@@ -62,6 +70,13 @@ struct State {
     watchers: Vec<Waker>,
 }
 
+impl State {
+    /// Half full or more: what can be left out should be.
+    fn is_crowded(&self, bounds: Bounds) -> bool {
+        self.queue.len() * 2 >= bounds.messages || self.bytes * 2 >= bounds.bytes
+    }
+}
+
 struct Shared {
     bounds: Bounds,
     state: Mutex<State>,
@@ -88,6 +103,9 @@ impl Sender {
         let mut state = self.0.lock();
         if state.closed {
             return Err(Closed);
+        }
+        if message.spare && state.is_crowded(self.0.bounds) {
+            return Ok(());
         }
         let full = state.queue.len() >= self.0.bounds.messages
             || state.bytes + message.bytes.len() > self.0.bounds.bytes;
@@ -116,10 +134,9 @@ impl Sender {
         self.0.lock().closed
     }
 
-    /// Half full or more: what can be left out should be.
+    /// Half full or more.
     pub fn is_crowded(&self) -> bool {
-        let state = self.0.lock();
-        state.queue.len() * 2 >= self.0.bounds.messages || state.bytes * 2 >= self.0.bounds.bytes
+        self.0.lock().is_crowded(self.0.bounds)
     }
 
     /// Bytes that wait for the reader.
@@ -262,6 +279,21 @@ mod tests {
         assert!(rx.recv().await.is_some());
         assert!(rx.recv().await.is_none());
         assert!(rx.overflowed());
+    }
+
+    #[tokio::test]
+    async fn a_slow_reader_misses_what_it_can_do_without_and_keeps_the_rest() {
+        let (tx, mut rx) = stream(Bounds { messages: 4, bytes: 100 });
+        for _ in 0..10 {
+            tx.send(Outgoing::spare(Bytes::from_static(b"a"))).unwrap();
+        }
+        tx.send(Outgoing::answer(Bytes::from_static(b"answer"), false)).unwrap();
+        drop(tx);
+        let mut heard = Vec::new();
+        while let Some(message) = rx.recv().await {
+            heard.push(message.bytes);
+        }
+        assert_eq!(heard, ["a", "a", "answer"]);
     }
 
     #[test]

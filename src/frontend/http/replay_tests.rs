@@ -10,7 +10,7 @@ fn source() -> (Sender, Receiver) {
 }
 
 fn send(tx: &Sender, text: &'static str, last: bool) {
-    tx.send(Outgoing { bytes: Bytes::from_static(text.as_bytes()), last, failed: false }).unwrap();
+    tx.send(Outgoing { last, ..Outgoing::notice(Bytes::from_static(text.as_bytes())) }).unwrap();
 }
 
 /// All that a reader gets now, and whether the stream has ended.

@@ -54,7 +54,7 @@ pub(crate) struct Shown {
 #[derive(Debug, Default)]
 pub(crate) struct Shelf {
     pub shown: Vec<Shown>,
-    by_name: HashMap<String, usize>,
+    by_name: foldhash::HashMap<String, usize>,
     /// Names of backends' own that only one backend has.
     by_bare: HashMap<String, Option<usize>>,
     /// The gateway's own names. They never lead to a backend, be they shown or not.

@@ -7,7 +7,7 @@ use crate::{
     gateway::{
         Layer,
         error::Failure,
-        router::{Answer, Request},
+        router::{Answer, Backend, Request},
     },
     protocol::{Era, Version, edited, member},
 };
@@ -29,9 +29,8 @@ pub(in crate::gateway) async fn discover(request: &Request<'_>) -> Result<Answer
         return Ok(Answer::Result(result.to_string()));
     };
     let server = gateway.server(name).ok_or_else(|| request.unknown_method())?;
-    let what = format!("backend \"{name}\"");
     let met = gateway.introduced(session, server, "server/discover");
-    let met = request.while_starting(&what, met).await?;
+    let met = request.while_starting(Backend(name), met).await?;
     session.uses(&name.as_str().into());
     let info = match met.era {
         Some(Era::Modern) => met.info.to_string(),

@@ -4,13 +4,13 @@ mod shown;
 mod single;
 
 use std::{
-    collections::{HashMap, HashSet},
     future::Future,
     pin::Pin,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, atomic::AtomicBool},
 };
 
 use bytes::Bytes;
+use foldhash::{HashMap, HashSet};
 use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 

@@ -1,12 +1,16 @@
 //! Backends that are stuck, deaf, odd or loud, and what others feel of it.
 
-use std::time::{Duration, Instant};
+use std::{
+    io::{BufRead, BufReader, Write},
+    os::unix::net::UnixStream,
+    time::{Duration, Instant},
+};
 
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::harness::{Client, World, eventually, faulty};
 
@@ -21,23 +25,57 @@ fn capabilities_that_are_no_objects_harm_nobody() {
     assert_eq!(next.text("odd_echo", json!({"text": "y"})), "y");
 }
 
+const BURST: &str = r#"{"jsonrpc":"2.0","id":77,"method":"tools/call","params":{"name":"b_burst","arguments":{"kind":"progress"},"_meta":{"progressToken":"t"}}}"#;
+
+const TRACE: &str = "env: {MCP_TRACE: \"{DIR}/traces/all\"}, sandbox: {write: [\"{DIR}/traces\"]}";
+
+/// The steps of progress that came before the answer to [`BURST`].
+fn steps(mut next: impl FnMut() -> Value) -> Vec<i64> {
+    let mut steps = Vec::new();
+    loop {
+        let message = next();
+        if message["id"] == 77 {
+            assert_eq!(message["result"]["content"][0]["text"], "burst");
+            return steps;
+        }
+        steps.extend(message["params"]["progress"].as_i64());
+    }
+}
+
 #[test]
 fn a_burst_of_progress_reaches_its_caller_in_order_with_the_answer_last() {
     let world = World::with(&faulty("b", "burst", ""));
-    let mut client = world.stdio();
+    let daemon = world.serve();
+    let mut client = daemon.unix();
     client.tools();
-    let params = json!({
-        "name": "b_burst", "arguments": {"kind": "progress"}, "_meta": {"progressToken": "t"},
+    client.send(BURST);
+    let steps = steps(|| client.wait("a message", |_| true).json());
+    assert_eq!(steps[..1000], (1..=1000).collect::<Vec<_>>());
+    assert!(steps.is_sorted_by(|one, next| one < next), "{steps:?}");
+}
+
+#[test]
+fn who_reads_too_slowly_for_a_burst_of_progress_misses_some_of_it_and_has_its_answer() {
+    let world = World::with(&faulty("b", "burst", TRACE));
+    let daemon = world.serve();
+    let mut other = daemon.unix();
+    other.tools();
+    let mut slow = UnixStream::connect(&daemon.socket).unwrap();
+    slow.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    let opening = r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{},"clientInfo":{"name":"slow","version":"1"}}}"#;
+    let opened = r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#;
+    writeln!(slow, "MCP-GATEWAY 1 {{}}\n{opening}\n{opened}\n{BURST}").unwrap();
+    eventually("the call to arrive", || {
+        world.read("traces/all").contains("\"burst\"").then_some(())
     });
-    let id = client.start("tools/call", params);
-    assert!(client.response(id).result().contains("burst"));
-    let steps: Vec<i64> = client
-        .kept()
-        .iter()
-        .filter(|message| message.method().as_deref() == Some("notifications/progress"))
-        .filter_map(|message| message.json()["params"]["progress"].as_i64())
-        .collect();
-    assert_eq!(steps, (1..=20_000).collect::<Vec<_>>());
+    eventually("the call to be answered", || (other.instance("b")["calls"] == 0).then_some(()));
+    let mut lines = BufReader::new(slow.try_clone().unwrap()).lines();
+    let mut next = || serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap();
+    let steps = steps(&mut next);
+    assert!(steps.len() < 20_000, "it all fitted, so this shows nothing");
+    assert!(steps.is_sorted_by(|one, next| one < next), "{steps:?}");
+    writeln!(slow, r#"{{"jsonrpc":"2.0","id":78,"method":"ping"}}"#).unwrap();
+    assert_eq!(next()["id"], 78);
 }
 
 #[test]
