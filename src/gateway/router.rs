@@ -121,6 +121,7 @@ impl<'a> Request<'a> {
         let seconds = self.signs.fetch_add(1, Ordering::Relaxed) + 1;
         let token = self.message.progress_token().unwrap_or("null");
         let supervisor = &self.session.gateway().supervisor;
+        let what = what.to_string();
         let fetched = what.split('"').nth(1).and_then(|server| supervisor.fetching(server));
         let first = fetched.map(|package| format!(": fetching {package}")).unwrap_or_default();
         let text = Value::from(format!("starting {what}{first} ({seconds} s)"));

@@ -14,6 +14,7 @@ mod faults;
 mod frontend;
 mod harness;
 mod keys;
+mod kills;
 mod load;
 mod npx;
 mod roles;

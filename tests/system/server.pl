@@ -14,6 +14,18 @@ sub text {
     return qq({"content":[{"type":"text","text":"$text"}]});
 }
 
+# Beside it one that nobody asked for, which leaves its session and hears nothing.
+if (@ARGV && $ARGV[0] eq 'stubborn') {
+    $SIG{$_} = 'IGNORE' for qw(TERM HUP INT);
+    if (!fork) {
+        require POSIX;
+        POSIX::setsid();
+        exit if fork;
+        close $_ for *STDIN, *STDOUT, *STDERR;
+        exec 'sleep', '1000';
+    }
+}
+
 while (my $line = <STDIN>) {
     my ($id) = $line =~ /"id"\s*:\s*("[^"]*"|\d+)/;
     my ($method) = $line =~ /"method"\s*:\s*"([^"]*)"/;
