@@ -63,6 +63,7 @@ fn run(policy: File, report: &Report) -> Step<Infallible> {
     steps::rlimits(&policy.limits)?;
     #[cfg(target_os = "linux")]
     {
+        nix::sys::prctl::set_name(c"mcp-gateway-exec").at("policy", "its name")?;
         steps::linux::join_cgroup(&policy, report)?;
         steps::linux::shrink_bounding_set("bounding set")?;
         if let Some(ids) = &policy.ids {

@@ -104,8 +104,7 @@ const REFUSED: &[i64] = &calls![
 const OPEN_TREE_ATTR: i64 = 467;
 
 pub(super) fn restrict(policy: &Policy, report: &Report) -> Step {
-    let compiled = compile(policy).map_err(|error| error.to_string());
-    let filters = compiled.or_else(|why| fault("seccomp", why))?;
+    let filters = compile(policy).or_else(|error| fault("seccomp", error.to_string()))?;
     for filter in &filters {
         apply_filter(filter).or_else(|error| fault("seccomp", error.to_string()))?;
     }

@@ -14,7 +14,6 @@ mod faults;
 mod frontend;
 mod harness;
 mod keys;
-mod kills;
 mod load;
 mod npx;
 mod roles;

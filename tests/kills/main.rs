@@ -1,7 +1,14 @@
 //! Whoever is killed, and whenever: nothing of a backend survives, and the next call is served.
 //!
 //! The backend of these tests is as stubborn as they come: beside it there is a process that has
-//! left its session, closed its descriptors and hears no signal that can be refused.
+//! left its session, closed its descriptors and hears no signal that can be refused. A binary of its
+//! own, since the load that it makes would disturb other tests.
+#![cfg(target_os = "linux")]
+#![expect(clippy::disallowed_methods, reason = "tests start the gateway")]
+
+#[allow(dead_code, unused_imports, reason = "made for more tests than these")]
+#[path = "../it/harness/mod.rs"]
+mod harness;
 
 use std::{
     collections::BTreeMap,
@@ -19,7 +26,7 @@ use nix::{
 };
 use serde_json::json;
 
-use crate::harness::{Client, World, eventually};
+use harness::{Client, World, eventually};
 
 /// What is left of a backend has so long to go.
 const SOON: Duration = Duration::from_secs(2);
@@ -35,13 +42,13 @@ impl Dice {
     }
 }
 
-/// Twice as many as there are processors, who do nothing as fast as they can.
+/// As many as there are processors, who do nothing as fast as they can.
 struct Load(Arc<AtomicBool>, Vec<thread::JoinHandle<()>>);
 
 impl Load {
     fn new() -> Self {
         let over = Arc::new(AtomicBool::new(false));
-        let count = 2 * thread::available_parallelism().map_or(2, usize::from);
+        let count = thread::available_parallelism().map_or(2, usize::from);
         let busy = (0..count).map(|_| {
             let over = Arc::clone(&over);
             thread::spawn(move || {
@@ -63,10 +70,39 @@ impl Drop for Load {
     }
 }
 
-fn left_after(world: &World, time: Duration) -> Vec<(i32, String)> {
+/// A process: its pid, when it began, and its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Process(i32, String, String);
+
+impl Process {
+    fn look(pid: i32) -> Option<Self> {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let (name, rest) = stat.rsplit_once(") ")?;
+        let began = rest.split(' ').nth(19)?.to_owned();
+        let name = name.split_once('(')?.1.to_owned();
+        (!rest.starts_with(['Z', 'X'])).then_some(Process(pid, began, name))
+    }
+
+    fn lives(&self) -> bool {
+        Process::look(self.0).as_ref().is_some_and(|now| now.1 == self.1)
+    }
+}
+
+/// Everything below a process: monitors, each one's pid 1, and what runs in their boxes.
+fn below(pid: i32) -> Vec<Process> {
+    let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+    let children = children.unwrap_or_default();
+    let children = children.split_whitespace().filter_map(|pid| Process::look(pid.parse().ok()?));
+    children.flat_map(|child| [vec![child.clone()], below(child.0)].concat()).collect()
+}
+
+/// What still runs in this world, and of those that were known.
+fn left_after(world: &World, known: &[Process], time: Duration) -> Vec<(i32, String)> {
     let until = Instant::now() + time;
     loop {
-        let left = world.children();
+        let mut left = world.children();
+        let known = known.iter().filter(|it| it.lives());
+        left.extend(known.map(|Process(pid, _, name)| (*pid, name.clone())));
         if left.is_empty() || Instant::now() > until {
             return left;
         }
@@ -92,16 +128,12 @@ fn rounds(count: u64) {
         client.start_call("k_hello", json!({}));
         // At any moment from before its start until after its answer.
         thread::sleep(Duration::from_micros(dice.below(120_000)));
-        let children = world.children();
         let gateway = client.gateway().pid();
-        let (victim, what) = match dice.below(children.len() as u64 * 2 + 1) as usize {
-            index if index < children.len() => {
-                let (pid, words) = &children[index];
-                let word = words.split(' ').next().unwrap_or_default();
-                let word = word.rsplit('/').next().unwrap_or_default().to_owned();
-                (*pid, if word.is_empty() { "ending".to_owned() } else { word })
-            }
-            _ => (gateway, "gateway".to_owned()),
+        let mut known = below(gateway);
+        let (victim, what) = match known.get(dice.below(known.len() as u64 + 2) as usize) {
+            Some(Process(pid, ..)) if known[0].0 == *pid => (*pid, "monitor".to_owned()),
+            Some(Process(pid, _, name)) => (*pid, name.clone()),
+            None => (gateway, "gateway".to_owned()),
         };
         let _ = kill(Pid::from_raw(victim), Signal::SIGKILL);
         *killed.entry(what).or_insert(0_u64) += 1;
@@ -111,9 +143,10 @@ fn rounds(count: u64) {
                 let answer = client.call("k_hello", json!({}));
                 (answer["result"]["content"][0]["text"] == "hello").then_some(())
             });
+            known.extend(below(gateway));
             client.gateway().signal(Signal::SIGKILL);
         }
-        let left = left_after(&world, SOON);
+        let left = left_after(&world, &known, SOON);
         for (pid, words) in &left {
             println!("survived: {pid} {words}");
             let _ = kill(Pid::from_raw(*pid), Signal::SIGKILL);
@@ -125,7 +158,7 @@ fn rounds(count: u64) {
         began.elapsed()
     );
     assert_eq!(survivors, 0);
-    assert!(killed.len() > 2, "one of each at least: {killed:?}");
+    assert!(killed.len() > 3, "one of each at least: {killed:?}");
     let mut client = world.stdio();
     let status = client.text("gateway_status", json!({}));
     assert!(status.contains("\"orphans_found\": 0"), "{status}");
