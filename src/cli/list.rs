@@ -11,7 +11,7 @@ use super::{
     complain, load, on_runtime, own_role, print_line,
 };
 use crate::{
-    config::{Config, Server},
+    config::{Config, Profile, Server},
     protocol::method,
 };
 
@@ -57,7 +57,8 @@ fn as_text(config: &Config, tools: Option<Vec<Value>>) -> String {
     for server in &servers {
         let line: Vec<&str> =
             std::iter::once(&server.command).chain(&server.args).map(String::as_str).collect();
-        let _ = writeln!(out, "  {}: {} [enabled]", server.name, line.join(" "));
+        let off = if server.sandbox.profile == Profile::Off { ", no sandbox" } else { "" };
+        let _ = writeln!(out, "  {}: {} [enabled{off}]", server.name, line.join(" "));
     }
     if !config.plugins.is_empty() {
         let _ = writeln!(out, "\nPlugins ({}):", config.plugins.len());
@@ -95,6 +96,7 @@ fn as_json(config: &Config, tools: Option<Vec<Value>>) -> String {
                 "command": server.command,
                 "args": server.args,
                 "enabled": server.enabled,
+                "sandbox": server.sandbox.profile.word(),
             })
         })
         .collect();
