@@ -21,9 +21,11 @@ use harness::{As, Place};
 use mcp_gateway::launcher::{Layers, Network};
 use nix::sys::resource::{UsageWho, getrusage};
 
+type Start<'a> = Box<dyn Fn() + 'a>;
+
 struct Kind<'a> {
     name: &'static str,
-    start: Box<dyn Fn() + 'a>,
+    start: Start<'a>,
     wall: Vec<Duration>,
     cpu: Vec<Duration>,
 }
@@ -53,7 +55,7 @@ fn main() {
     let plain = |program: &'static str, args: &'static [&'static str]| {
         move || assert!(Command::new(program).args(args).status().unwrap().success())
     };
-    let mut kinds: Vec<(&'static str, Box<dyn Fn()>)> = vec![
+    let mut kinds: Vec<(&'static str, Start<'_>)> = vec![
         ("bare exec", Box::new(plain("/bin/true", &[]))),
         ("launcher, no layer", Box::new(run(As::Root, Layers::NONE, Network::Host))),
         ("launcher, no namespaces", Box::new(run(As::Root, portable, Network::None))),

@@ -16,3 +16,4 @@ pub mod launcher;
 #[cfg(target_os = "linux")]
 pub mod probe;
 pub mod brief;
+pub mod bridge;

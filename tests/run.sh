@@ -2,13 +2,13 @@
 # Runs everything that `make test` promises, and counts it.
 #
 #   tests/run.sh         formatting, lints, dependencies, all cargo tests, real clients in both
-#                        eras, conformance
+#                        eras, conformance, the package in a real systemd (as root)
 #   tests/run.sh soak    the long runs, in release mode: cargo tests with `#[ignore = "soak"]`, and
 #                        tests/soak/run.sh, every combination of real clients and backends, and
 #                        of features and eras
 #
-# The suites that are no cargo tests (tests/clients, tests/conformance/run.sh) run if they are there,
-# with the gateway to test in MCP_GATEWAY_BIN. Their last line of the form `NAME: N passed, N
+# The suites that are no cargo tests (clients, conformance, python, packaging, rig) run if they are
+# there, the first three with the gateway to test in MCP_GATEWAY_BIN. Their last line of the form `NAME: N passed, N
 # failed[, N skipped]` is what they count for; a status other than 0 is a failure, whatever that
 # line says.
 #
@@ -133,6 +133,7 @@ else
     fi
     if [ -x tests/conformance/run.sh ]; then suite conformance tests/conformance/run.sh; fi
     suite python tests/python/run.sh --binary "$MCP_GATEWAY_BIN"
+    suite packaging tests/packaging/run.sh
 fi
 
 allowed=$(cat tests/skips)

@@ -12,15 +12,15 @@ use std::{
 
 use serde_json::Value;
 
-/// Top floor first. A room imports only from rooms below it. The last three stand apart:
-/// what `mcp-gateway-exec` is made of, and what it is told.
-const ROOMS: [&str; 13] = [
+/// Top floor first. A room imports only from rooms below it. The last four stand apart: what
+/// `mcp-gateway-exec` is made of, what it is told, and what `mcp-gateway-stdio` is made of.
+const ROOMS: [&str; 14] = [
     "cli", "daemon", "frontend", "gateway", "backend", "spawner", "policy", "config", "protocol",
-    "sys", "launcher", "probe", "brief",
+    "sys", "launcher", "probe", "brief", "bridge",
 ];
 
 /// The rooms that act on the kernel.
-const UNSAFE: [&str; 3] = ["sys", "launcher", "probe"];
+const UNSAFE: [&str; 4] = ["sys", "bridge", "launcher", "probe"];
 
 /// The longest that a file may be.
 const LONGEST: usize = 500;
@@ -30,8 +30,12 @@ const LONG: [(&str, &str); 0] = [];
 
 /// Words that stand in some rooms only: the words, the rooms, why.
 const ONLY: [(&[&str], &[&str], &str); 7] = [
-    (&["unsafe"], &UNSAFE, "only sys/, launcher/ and probe/ have unsafe code"),
-    (&["nix", "libc"], &UNSAFE, "only sys/, launcher/ and probe/ make system calls of their own"),
+    (&["unsafe"], &UNSAFE, "only sys/, bridge/, launcher/ and probe/ have unsafe code"),
+    (
+        &["nix", "libc"],
+        &UNSAFE,
+        "only sys/, bridge/, launcher/ and probe/ make system calls of their own",
+    ),
     (&["seccompiler"], &["launcher"], "only launcher/ builds a sandbox"),
     (&["serde_yaml", "saphyr_parser"], &["config"], "only config/ knows YAML"),
     (&["hyper", "hyper_util", "http_body_util"], &["frontend"], "only frontend/ knows HTTP"),
@@ -448,44 +452,93 @@ fn readme_explains_every_key_of_the_config() {
 #[test]
 fn readme_names_every_verb_and_flag() {
     let readme = read("README.md");
-    let has = |word: &str| {
-        readme.match_indices(word).any(|(at, _)| {
-            let after = readme[at + word.len()..].chars().next();
-            !after.is_some_and(|c| c.is_alphanumeric() || c == '-')
-        })
-    };
+    let has = |word: &str| has_word(&readme, word);
+    let (verbs, flags) = words_of_the_command();
+    let mut missing: Vec<String> =
+        verbs.into_iter().filter(|verb| !has(&format!("`{verb}"))).collect();
+    missing.extend(flags.into_iter().filter(|flag| !has(flag)));
+    none(&missing, "README.md does not name");
+}
+
+fn has_word(text: &str, word: &str) -> bool {
+    text.match_indices(word).any(|(at, _)| {
+        let after = text[at + word.len()..].chars().next();
+        !after.is_some_and(|c| c.is_alphanumeric() || c == '-')
+    })
+}
+
+/// Every verb of the command, and every long flag of it and of them.
+fn words_of_the_command() -> (Vec<String>, BTreeSet<String>) {
     let help = gateway(&["--help"]);
     let (_, commands) = help.split_once("Commands:\n").unwrap();
-    let verbs: Vec<&str> = commands
+    let verbs: Vec<String> = commands
         .lines()
         .map_while(|line| line.strip_prefix("  "))
         // A description that goes on in the next line is no verb.
         .filter(|line| !line.starts_with(' '))
         .filter_map(|line| line.split_whitespace().next())
         .filter(|verb| *verb != "help")
+        .map(str::to_owned)
         .collect();
     assert!(verbs.len() >= 7, "{verbs:?}");
-    let mut missing = Vec::new();
-    let mut pages = vec![help.clone()];
-    for verb in verbs {
-        if !has(&format!("`{verb}")) {
-            missing.push(verb.to_owned());
-        }
-        pages.push(gateway(&[verb, "--help"]));
+    let mut flags = flags_in(&help);
+    for verb in &verbs {
+        flags.extend(flags_in(&gateway(&[verb, "--help"])));
     }
-    let flags: BTreeSet<&str> = pages
-        .iter()
-        .flat_map(|page| page.lines())
-        .filter_map(|line| {
-            let line = line.trim_start();
-            let long = if line.starts_with("--") { line } else { line.get(4..)? };
-            let shaped = line.starts_with("--") || line.starts_with('-') && long.starts_with("--");
-            shaped.then(|| long.split([' ', '=']).next()).flatten()
-        })
-        .collect();
     assert!(flags.contains("--config") && flags.contains("--insecure-no-auth"), "{flags:?}");
-    missing.extend(flags.into_iter().filter(|flag| !has(flag)).map(str::to_owned));
-    none(&missing, "README.md does not name");
+    (verbs, flags)
+}
+
+fn flags_in(help: &str) -> BTreeSet<String> {
+    let flags = help.lines().filter_map(|line| {
+        let line = line.trim_start();
+        let long = if line.starts_with("--") { line } else { line.get(4..)? };
+        let shaped = line.starts_with("--") || line.starts_with('-') && long.starts_with("--");
+        shaped.then(|| long.split([' ', '=']).next()).flatten().map(str::to_owned)
+    });
+    flags.collect()
+}
+
+/// The words of a manual page's `.It` and `.Op` lines that are flags, as one types them, and the
+/// keys or commands that its items are about.
+fn items(page: &str) -> (BTreeSet<String>, BTreeSet<String>) {
+    let mut flags = BTreeSet::new();
+    let mut items = BTreeSet::new();
+    for line in page.lines() {
+        for (at, _) in line.match_indices("Fl -") {
+            let flag = line[at + 4..].split(' ').next().unwrap();
+            flags.insert(format!("--{flag}"));
+        }
+        let item = line.strip_prefix(".It Ic ").or_else(|| line.strip_prefix(".It Cm "));
+        items.extend(item.and_then(|item| item.split(' ').next()).map(str::to_owned));
+    }
+    (flags, items)
+}
+
+#[test]
+fn the_manuals_say_what_the_commands_and_the_schema_say() {
+    let differ = |what: &str, page: &BTreeSet<String>, truth: &BTreeSet<String>| {
+        let difference: Vec<&String> = page.symmetric_difference(truth).collect();
+        assert!(difference.is_empty(), "{what}: the manual or the program lacks {difference:?}");
+    };
+    let (flags, commands) = items(&read("man/mcp-gateway.1"));
+    let (mut verbs, truth) = words_of_the_command();
+    verbs.push("help".to_owned());
+    differ("mcp-gateway(1)", &flags, &truth);
+    differ("mcp-gateway(1)", &commands, &verbs.into_iter().collect());
+
+    let help = run(env!("CARGO_BIN_EXE_mcp-gateway-stdio"), &["--help"]).unwrap();
+    let (flags, _) = items(&read("man/mcp-gateway-stdio.1"));
+    differ("mcp-gateway-stdio(1)", &flags, &flags_in(&help));
+
+    let schema: Value = serde_json::from_str(&gateway(&["schema"])).unwrap();
+    let mut truth = BTreeSet::new();
+    keys(&schema, &schema, "", &mut truth);
+    // What the page says of it by itself.
+    truth.remove("servers");
+    let (_, mut described) = items(&read("man/mcp-gateway.yaml.5"));
+    described.remove("servers");
+    differ("mcp-gateway.yaml(5)", &described, &truth);
 }
 
 /// Registries are used through their clients; where those go is the machine's business. The names

@@ -14,7 +14,7 @@ use super::{Shared, batch};
 use crate::{
     gateway::Session,
     protocol::{
-        ErrorCode, Kind, Message, error_response,
+        ErrorCode, Kind, Message, error_response, error_response_with,
         stream::{Bounds, Outgoing, Receiver, Sender, stream},
     },
 };
@@ -201,8 +201,10 @@ impl Incoming<'_> {
         if message.kind() != Kind::Request {
             None
         } else if draining {
+            // A client that can may send it again elsewhere.
             let why = "the gateway is shutting down";
-            Some(error_response(message.id(), ErrorCode::Internal, why))
+            let data = serde_json::json!({"started": false});
+            Some(error_response_with(message.id(), ErrorCode::Internal, why, Some(&data)))
         } else if self.works.len() >= most {
             let why = format!("more than {most} requests in flight on this connection");
             Some(error_response(message.id(), ErrorCode::Internal, &why))

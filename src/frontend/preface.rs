@@ -21,6 +21,9 @@ pub(super) struct Preface {
     pub(super) cwd: Option<PathBuf>,
     /// Act in this role only.
     pub(super) role: Option<String>,
+    /// Be told by a last line when the gateway exits because it is idle.
+    #[serde(default)]
+    pub(super) farewell: bool,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -61,7 +64,7 @@ pub(super) fn parse(line: &[u8]) -> Result<Preface, String> {
 pub(super) fn expected(why: &str) -> String {
     format!(
         "expected an http request or the line \
-         `{WORDS} {{\"server\":\"NAME\",\"cwd\":\"/PATH\",\"role\":\"NAME\"}}` (each key optional), \
+         `{WORDS} {{\"server\":\"NAME\",\"cwd\":\"/PATH\",\"role\":\"NAME\",\"farewell\":true}}` (each key optional), \
          then json-rpc messages, one a line: {why}"
     )
 }

@@ -29,6 +29,7 @@ pub use process::{Daemon, Running};
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
 const GATEWAY: &str = env!("CARGO_BIN_EXE_mcp-gateway");
+pub const BRIDGE: &str = env!("CARGO_BIN_EXE_mcp-gateway-stdio");
 
 /// The words of `name: {command: …}` for `faulty.py MODE [ARGUMENT…]` with more keys.
 pub fn faulty(name: &str, mode: &str, keys: &str) -> String {
@@ -119,7 +120,11 @@ impl World {
     }
 
     fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(GATEWAY);
+        self.command_of(GATEWAY, args)
+    }
+
+    fn command_of(&self, program: &str, args: &[&str]) -> Command {
+        let mut command = Command::new(program);
         command
             .args(args)
             .current_dir(self.folder())
@@ -150,6 +155,20 @@ impl World {
         let mut running = Running::start(self.command(&[&["stdio"], args].concat()));
         let (input, output) = (running.stdin(), running.stdout());
         Framed::new(input, output, Some(running))
+    }
+
+    /// `mcp-gateway-stdio` to the world's own socket, not yet initialized.
+    pub fn raw_bridge(&self, args: &[&str]) -> Framed {
+        let mut command = self.command_of(BRIDGE, args);
+        command.env("MCP_GATEWAY_SOCKET", self.path("socket"));
+        let mut running = Running::start(command);
+        let (input, output) = (running.stdin(), running.stdout());
+        Framed::new(input, output, Some(running))
+    }
+
+    /// Runs `mcp-gateway-stdio` to its end, with no socket given.
+    pub fn run_bridge(&self, args: &[&str]) -> Output {
+        self.command_of(BRIDGE, args).stdin(Stdio::null()).output().unwrap()
     }
 
     /// A session over stdio.
