@@ -50,7 +50,7 @@ audit: setup ## known vulnerabilities of dependencies (fetches the advisory data
 build: ## the release binaries
 	cargo build --locked --release --bins
 
-install: build install-files ## install binaries, manuals, completions, schema, config, units
+install: build install-files ## install binaries, Python package, manuals, completions, schema, config, units
 
 # What `install` installs, without building it. UNITS=no leaves the units to a packager's tools.
 install-files:
@@ -59,6 +59,9 @@ install-files:
 	install -D -m 644 -t $(datadir)/man/man1 man/*.1
 	install -D -m 644 -t $(datadir)/man/man5 man/*.5
 	install -D -m 644 -t $(datadir)/man/man8 man/*.8
+	install -d $(datadir)/mcp-gateway/python/mcp_gateway
+	cp -R python/src/mcp_gateway/. $(datadir)/mcp-gateway/python/mcp_gateway/
+	find $(datadir)/mcp-gateway/python -name __pycache__ -prune -exec rm -rf {} +
 	install -D -m 644 $(SCHEMA) $(datadir)/mcp-gateway/gateway.schema.json
 	install -D -m 644 -t $(datadir)/doc/mcp-gateway README.md SECURITY.md CHANGELOG.md
 	install -D -m 644 -t $(datadir)/doc/mcp-gateway/examples examples/gateway.yaml

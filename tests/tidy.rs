@@ -412,7 +412,14 @@ fn the_shipped_schema_is_the_commands() {
 fn keys(schema: &Value, whole: &Value, at: &str, found: &mut BTreeSet<String>) {
     if let Some(reference) = schema["$ref"].as_str() {
         let name = reference.rsplit('/').next().unwrap();
-        let at = if name == "ServerEntry" { "" } else { at };
+        let at = match name {
+            "ServerEntry" => "",
+            // A plugin has them too, with the same keys in them.
+            "ServerTimeouts" | "ServerLimits" | "SandboxEntry" | "Globs" => {
+                at.strip_prefix("plugins[].").unwrap_or(at)
+            }
+            _ => at,
+        };
         return keys(&whole["$defs"][name], whole, at, found);
     }
     for (key, value) in schema["properties"].as_object().into_iter().flatten() {

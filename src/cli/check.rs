@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{ConfigArgs, Exit, complain, own_role, print_line, read};
+use super::{ConfigArgs, Exit, complain, own_role, plugins, print_line, read};
 use crate::{
     config::{self, Config, Mode},
     policy::Policy,
@@ -29,7 +29,8 @@ fn grants(config: &Config, out: &mut String) {
         out.push_str(&text);
         out.push('\n');
     };
-    for server in config.servers.iter().filter(|server| server.enabled) {
+    let hosts = spawner.plugin_hosts(config);
+    for server in hosts.iter().chain(&config.servers).filter(|server| server.enabled) {
         let grants = spawner.grants(server);
         line(format!("  {}: {}", server.name, grants.summary(server)));
         for grant in &grants.given {
@@ -84,14 +85,25 @@ pub(super) fn check(args: &CheckArgs) -> Exit {
     if args.print {
         return print_line(config::write_yaml(&config).trim_end());
     }
-    if !args.json {
+    let plugins = match plugins::look(&config) {
+        Ok(plugins) => plugins.problems,
+        Err(error) => vec![format!("plugins: {error:#}")],
+    };
+    for problem in &plugins {
+        eprintln!("{problem}");
+    }
+    if !args.json && plugins.is_empty() {
         let enabled = config.servers.iter().filter(|server| server.enabled).count();
         let file = config.path.as_ref().map(|path| path.display().to_string());
         let file = file.unwrap_or_else(|| "no config file".to_owned());
-        let mut text =
-            format!("{file}: ok, {enabled} of {} servers enabled\n", config.servers.len());
+        let plugins = match config.plugins.len() {
+            0 => String::new(),
+            n => format!(", {n} plugins loaded"),
+        };
+        let servers = config.servers.len();
+        let mut text = format!("{file}: ok, {enabled} of {servers} servers enabled{plugins}\n");
         grants(&config, &mut text);
         return print_line(text.trim_end());
     }
-    Exit::Ok
+    if plugins.is_empty() { Exit::Ok } else { Exit::Config }
 }

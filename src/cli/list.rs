@@ -8,7 +8,9 @@ use serde_json::{Value, json};
 use super::{
     ConfigArgs, Exit,
     client::{Client, Outcome},
-    complain, load, on_runtime, own_role, print_line,
+    complain, load, on_runtime, own_role,
+    plugins::{self, Plugins},
+    print_line,
 };
 use crate::{
     config::{Config, Profile, Server},
@@ -41,7 +43,18 @@ pub(super) fn list(args: &ListArgs) -> Exit {
         Ok(tools) => tools,
         Err(error) => return complain(&error, Exit::Unavailable),
     };
-    let text = if args.json { as_json(&config, tools) } else { as_text(&config, tools) };
+    let plugins = match plugins::look(&config) {
+        Ok(plugins) => plugins,
+        Err(error) => return complain(&error, Exit::Unavailable),
+    };
+    for problem in &plugins.problems {
+        eprintln!("{problem}");
+    }
+    let text = if args.json {
+        as_json(&config, &plugins, tools)
+    } else {
+        as_text(&config, &plugins, tools)
+    };
     print_line(text.trim_end())
 }
 
@@ -49,7 +62,7 @@ fn enabled(config: &Config) -> Vec<&Server> {
     config.servers.iter().filter(|server| server.enabled).collect()
 }
 
-fn as_text(config: &Config, tools: Option<Vec<Value>>) -> String {
+fn as_text(config: &Config, plugins: &Plugins, tools: Option<Vec<Value>>) -> String {
     let mut out = String::new();
     let servers = enabled(config);
     // Writing to a string cannot fail.
@@ -61,32 +74,31 @@ fn as_text(config: &Config, tools: Option<Vec<Value>>) -> String {
         let _ = writeln!(out, "  {}: {} [enabled{off}]", server.name, line.join(" "));
     }
     if !config.plugins.is_empty() {
-        let _ = writeln!(out, "\nPlugins ({}):", config.plugins.len());
-        for plugin in &config.plugins {
-            let _ =
-                writeln!(out, "  {}: not loaded, this version runs no plugins", plugin.module());
-        }
+        let _ = writeln!(out, "\nPlugins ({}):", plugins.tools.len());
+        plugins.tools.iter().for_each(|tool| out.push_str(&line_of(tool)));
     }
     match tools {
         None => {
             // A placeholder for each server, and gateway_status.
-            let _ = writeln!(out, "\nTotal tools: {}", servers.len() + 1);
+            let total = plugins.tools.len() + servers.len() + 1;
+            let _ = writeln!(out, "\nTotal tools: {total}");
         }
         Some(tools) => {
             let _ = writeln!(out, "\nTools ({}):", tools.len());
-            for tool in tools {
-                let name = tool["name"].as_str().unwrap_or_default();
-                let text = tool["description"].as_str().unwrap_or_default();
-                let text: String =
-                    text.lines().next().unwrap_or_default().chars().take(DESCRIPTION).collect();
-                let _ = writeln!(out, "  {name}: {text}");
-            }
+            tools.iter().for_each(|tool| out.push_str(&line_of(tool)));
         }
     }
     out
 }
 
-fn as_json(config: &Config, tools: Option<Vec<Value>>) -> String {
+fn line_of(tool: &Value) -> String {
+    let name = tool["name"].as_str().unwrap_or_default();
+    let text = tool["description"].as_str().unwrap_or_default();
+    let text: String = text.lines().next().unwrap_or_default().chars().take(DESCRIPTION).collect();
+    format!("  {name}: {text}\n")
+}
+
+fn as_json(config: &Config, plugins: &Plugins, tools: Option<Vec<Value>>) -> String {
     let servers: Vec<Value> = config
         .servers
         .iter()
@@ -101,7 +113,9 @@ fn as_json(config: &Config, tools: Option<Vec<Value>>) -> String {
         })
         .collect();
     let roles: Vec<&str> = config.roles.iter().flatten().map(|(name, _)| name.as_str()).collect();
-    let mut all = json!({"config": config.path, "servers": servers, "roles": roles});
+    let plugins = json!({"tools": plugins.tools, "problems": plugins.problems});
+    let mut all =
+        json!({"config": config.path, "servers": servers, "plugins": plugins, "roles": roles});
     if let Some(tools) = tools {
         all["tools"] = tools.into();
     }
@@ -118,7 +132,7 @@ fn tools(config: Config) -> anyhow::Result<Vec<Value>> {
     })
 }
 
-async fn all_pages(client: &mut Client) -> anyhow::Result<Vec<Value>> {
+pub(super) async fn all_pages(client: &mut Client) -> anyhow::Result<Vec<Value>> {
     let mut tools = Vec::new();
     let mut cursor = None::<String>;
     loop {

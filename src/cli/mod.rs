@@ -7,6 +7,8 @@ mod client;
 mod doctor;
 mod fetch;
 mod list;
+mod new_plugin;
+mod plugins;
 mod serve;
 
 use std::{ffi::OsString, io::Write, path::PathBuf, process::ExitCode};
@@ -122,6 +124,8 @@ enum Verb {
     /// Text is printed as it is, everything else as JSON. Exit 1 when the tool reports an error,
     /// 69 when its server cannot be used.
     Call(call::CallArgs),
+    /// Write a small Python plugin and its test
+    NewPlugin(new_plugin::NewPluginArgs),
     /// Print the JSON Schema of the config file, for editors
     Schema,
     /// Print a completion script for a shell
@@ -162,6 +166,7 @@ fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
         Verb::Doctor(args) => doctor::doctor(&args),
         Verb::Fetch(args) => fetch::fetch(&args),
         Verb::Call(args) => call::call(args),
+        Verb::NewPlugin(args) => new_plugin::new_plugin(&args),
         Verb::Schema => {
             let text = serde_json::to_string_pretty(&config::schema()).unwrap_or_default();
             print_line(&text)

@@ -11,14 +11,13 @@ use super::problem::Severity;
 use super::reader::{Reader, Spot};
 use super::server::{self, Around, FILTER_KEYS};
 use super::tree::{At, Entry, Kind, Node};
-use super::{Plugin, RoleRule, Server, locate};
+use super::{Plugin, RoleRule, Server, locate, plugin};
 
 pub(super) const KEYS: &[&str] =
     &["name", "servers", "plugins", "roles", "idle_timeout", "timeouts", "registry"];
 /// What a file in `conf.d` can add to.
 const PART_KEYS: &[&str] = &["servers", "plugins", "roles"];
 pub(super) const TIMEOUT_KEYS: &[&str] = &["session"];
-pub(super) const PLUGIN_KEYS: &[&str] = &["module"];
 
 /// What one file says. `None` is what it leaves to the default.
 #[derive(Default)]
@@ -64,14 +63,14 @@ pub(super) fn read(
     if let Some(spot) = fields.get("registry").filter(|spot| !spot.is_null()) {
         reader.warning(&spot, "is ignored; the gateway keeps no registry, and this key can go");
     }
+    let mut own = locate::Folders::find(reader.env).all();
+    own.extend(std::path::absolute(reader.path));
+    let around = Around { folder, idle_timeout: part.idle_timeout.unwrap_or(idle), own: &own };
     if let Some(spot) = fields.get("servers") {
-        let idle_timeout = part.idle_timeout.unwrap_or(idle);
-        let mut own = locate::Folders::find(reader.env).all();
-        own.extend(std::path::absolute(reader.path));
-        part.servers = servers(reader, &spot, &Around { folder, idle_timeout, own: &own });
+        part.servers = servers(reader, &spot, &around);
     }
     if let Some(spot) = fields.get("plugins") {
-        part.plugins = plugins(reader, &spot);
+        part.plugins = plugin::read_all(reader, &spot, &around);
     }
     part.roles = fields.get("roles").map(|spot| roles(reader, &spot));
     part
@@ -90,35 +89,6 @@ fn servers(reader: &mut Reader<'_>, spot: &Spot<'_>, around: &Around<'_>) -> Vec
         servers.extend(server.map(|server| (entry.at, server)));
     }
     servers
-}
-
-fn plugins(reader: &mut Reader<'_>, spot: &Spot<'_>) -> Vec<Plugin> {
-    let items = reader.items(spot, "write a list, such as [my_tools.text]");
-    let mut plugins = Vec::new();
-    for item in items.into_iter().flatten() {
-        if !matches!(item.node.kind, Kind::Map(_)) {
-            plugins.extend(module(reader, &item).map(Plugin::Name));
-            continue;
-        }
-        let whole = Spot { node: item.node, place: item.place.clone() };
-        let Some(fields) = reader.fields(item, PLUGIN_KEYS) else { continue };
-        match fields.get("module") {
-            Some(spot) => {
-                plugins.extend(module(reader, &spot).map(|module| Plugin::Map { module }));
-            }
-            None => reader.error(&whole, "has no module"),
-        }
-    }
-    plugins
-}
-
-fn module(reader: &mut Reader<'_>, spot: &Spot<'_>) -> Option<String> {
-    let text = reader.string(spot)?;
-    if text.is_empty() {
-        reader.error(spot, "is empty; name a Python module");
-        return None;
-    }
-    Some(text.to_owned())
 }
 
 fn roles(reader: &mut Reader<'_>, spot: &Spot<'_>) -> Vec<(At, String, RoleRule)> {

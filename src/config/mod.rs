@@ -5,7 +5,7 @@
 //! in force. Nothing here starts, connects or watches anything, and nothing but `load` opens files.
 //!
 //! The way of a file: `tree` (values with their places) → `reader` (typed values, problems)
-//! → `file` and `server` (which keys there are) → `load` (several files into one [`Config`]).
+//! → `file`, `server` and `plugin` (which keys there are) → `load` (several files into one [`Config`]).
 
 #![forbid(unsafe_code)]
 
@@ -14,6 +14,7 @@ mod file;
 mod load;
 mod locate;
 mod padding;
+mod plugin;
 mod problem;
 mod quantity;
 mod reader;
@@ -34,6 +35,7 @@ use std::time::Duration;
 
 pub use load::{Loaded, Mode, load};
 pub use locate::{Folders, discover};
+pub use plugin::{Plugin, Source};
 pub use problem::{Problem, Problems, Severity};
 pub use sandbox::{Layer, Network, Profile, Sandbox, refused};
 pub use schema::schema;
@@ -100,6 +102,8 @@ pub struct Server {
     pub limits: Limits,
     pub sandbox: Sandbox,
     pub tools: ToolFilter,
+    /// Of a host of plugins.
+    pub code: Option<Code>,
 }
 
 impl Server {
@@ -121,8 +125,18 @@ impl Server {
             limits: Limits::default(),
             sandbox: Sandbox::default(),
             tools: ToolFilter::default(),
+            code: None,
         }
     }
+}
+
+/// The code of plugins, whose change changes the tools of their host.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Code {
+    /// Files and folders.
+    pub paths: Vec<PathBuf>,
+    /// A change counts at once.
+    pub watch: bool,
 }
 
 /// How the tools of a server that has not run yet are found out.
@@ -217,21 +231,4 @@ pub enum RoleRule {
         allow: Option<Vec<String>>,
         deny: Vec<String>,
     },
-}
-
-/// A Python module with tools, in either of its two spellings.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Plugin {
-    /// `- my_tools.text`
-    Name(String),
-    /// `- module: my_tools.text`
-    Map { module: String },
-}
-
-impl Plugin {
-    pub fn module(&self) -> &str {
-        match self {
-            Self::Name(module) | Self::Map { module } => module,
-        }
-    }
 }

@@ -27,7 +27,7 @@ struct GatewayFile {
     name: Option<()>,
     /// The MCP servers, by name. A name is 1 to 64 of A-Z a-z 0-9 _ . -
     servers: Option<BTreeMap<String, ServerEntry>>,
-    /// Python modules with tools, in order.
+    /// Python code with tools, in order.
     plugins: Option<Vec<PluginEntry>>,
     /// What each role may see and call, by the role's name. Without this key there are no roles,
     /// and everything may be called.
@@ -256,14 +256,47 @@ enum LayerWord {
 enum PluginEntry {
     /// The module's name.
     Name(String),
-    Map(PluginMap),
+    Map(Box<PluginMap>),
 }
 
+/// Python code with tools: one of module, file and dir. Entries that agree in everything else share
+/// a process.
 #[derive(JsonSchema)]
-#[schemars(deny_unknown_fields)]
+#[schemars(deny_unknown_fields, transform = all_optional)]
 struct PluginMap {
-    /// The module's name, such as my_tools.text.
-    module: String,
+    /// A module's name, such as my_tools.text. It is looked for in `path`, this file's folder, the
+    /// folder that the gateway was started in, and PYTHONPATH.
+    module: Option<String>,
+    /// A file with tools: absolute, `~/…`, or relative to this file.
+    file: Option<String>,
+    /// A folder: each of its *.py is a plugin, but for _*, test_* and conftest.py.
+    dir: Option<String>,
+    /// The folder in which `module` is looked for first.
+    path: Option<String>,
+    /// The Python that runs it, such as .venv/bin/python, with the packages that it has. Default:
+    /// python3, from PATH.
+    #[schemars(schema_with = "text_or_null")]
+    python: Option<()>,
+    /// Whether a change of its files counts at once; else it counts when it next starts. Default:
+    /// false.
+    #[schemars(schema_with = "switch")]
+    watch: Option<()>,
+    /// In front of its tools' names. Default: nothing.
+    #[schemars(regex(pattern = r"^[A-Za-z0-9_-]{0,32}$"))]
+    prefix: Option<String>,
+    /// Variables of its process, as a server's.
+    #[schemars(schema_with = "variables")]
+    env: Option<()>,
+    /// Which clients share its process. Default: user.
+    share: Option<ShareWord>,
+    /// Its deadlines. A bare number is seconds.
+    timeouts: Option<ServerTimeouts>,
+    /// What its process may take.
+    limits: Option<ServerLimits>,
+    /// What of the machine its process gets; its own code in any case.
+    sandbox: Option<SandboxEntry>,
+    /// Which of its tools exist, whoever asks.
+    tools: Option<Globs>,
 }
 
 /// null is everything.

@@ -146,7 +146,11 @@ fn warn_unexpanded(reader: &mut Reader<'_>, spot: &Spot<'_>, text: &str) {
     }
 }
 
-fn environment(reader: &mut Reader<'_>, spot: &Spot<'_>, enabled: bool) -> Vec<(String, Secret)> {
+pub(super) fn environment(
+    reader: &mut Reader<'_>,
+    spot: &Spot<'_>,
+    enabled: bool,
+) -> Vec<(String, Secret)> {
     let entries = reader.entries(spot, "write a map of NAME: value").unwrap_or_default();
     let mut vars = Vec::new();
     for entry in entries {
@@ -200,7 +204,7 @@ fn expand(reader: &mut Reader<'_>, spot: &Spot<'_>, text: &str, enabled: bool) -
     text.map(str::to_owned).unwrap_or_default()
 }
 
-fn prefix(reader: &mut Reader<'_>, spot: &Spot<'_>) -> Option<String> {
+pub(super) fn prefix(reader: &mut Reader<'_>, spot: &Spot<'_>) -> Option<String> {
     let text = reader.text(spot)?;
     let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-');
     if text.len() > 32 || !text.bytes().all(allowed) {
@@ -258,7 +262,7 @@ fn root_uri(reader: &mut Reader<'_>, spot: &Spot<'_>) -> Option<String> {
     Some(uri)
 }
 
-fn timeouts(reader: &mut Reader<'_>, fields: &Fields<'_>, out: &mut Timeouts) {
+pub(super) fn timeouts(reader: &mut Reader<'_>, fields: &Fields<'_>, out: &mut Timeouts) {
     let mut read = |key: &str, slot: &mut Duration| {
         if let Some(value) = fields.get(key).and_then(|spot| reader.deadline(&spot)) {
             *slot = value;
@@ -280,7 +284,7 @@ fn timeouts(reader: &mut Reader<'_>, fields: &Fields<'_>, out: &mut Timeouts) {
     }
 }
 
-fn limits(reader: &mut Reader<'_>, fields: &Fields<'_>, out: &mut Limits) {
+pub(super) fn limits(reader: &mut Reader<'_>, fields: &Fields<'_>, out: &mut Limits) {
     if let Some(calls) = fields.get("calls").and_then(|spot| reader.count(&spot, 1, 10_000)) {
         out.calls = calls;
     }

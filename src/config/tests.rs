@@ -261,7 +261,11 @@ servers:
     sandbox: {profile: off, uncontained: yes, read: [~/r, rel], write: [], network: [443, 53], require: [seccomp]}
     tools: {allow: [a*], deny: }
   b: {command: x, cwd: ~/w, timeouts: {idle: 5m}, tools: {deny: ["d?"]}}
-plugins: [a.b, {module: c}]
+plugins:
+  - a.b
+  - {module: c, path: p, python: python3.12, watch: yes, prefix: c_, share: all, timeouts: {call: 1s}, limits: {memory: 512M}, sandbox: {network: none}, tools: {deny: [x]}}
+  - {file: d.py}
+  - {dir: ~/e, python: .venv/bin/python}
 roles: {all: , none: [], some: ["a[!b]*"], but: {deny: [x]}}
 "#;
     let (config, _) = good("values", &text.replace("uri: ~,", "uri: ~/,"));
@@ -313,8 +317,28 @@ roles: {all: , none: [], some: ["a[!b]*"], but: {deny: [x]}}
     let b = &config.servers[1];
     assert_eq!(b.cwd.as_deref(), Some(Path::new("/home/u/w")));
     assert_eq!(b.timeouts.idle, Some(Duration::from_secs(300)));
-    assert_eq!(config.plugins[0], Plugin::Name("a.b".to_owned()));
-    assert_eq!(config.plugins[1], Plugin::Map { module: "c".to_owned() });
+    let plain = |name: &str| Plugin::plain(Source::Module(name.to_owned()), None);
+    assert_eq!(config.plugins[0], plain("a.b"));
+    let mut odd = Plugin {
+        path: Some(folder.join("p")),
+        python: Some("python3.12".to_owned()),
+        watch: true,
+        ..plain("c")
+    };
+    odd.host.prefix = Some("c_".to_owned());
+    odd.host.share = Share::All;
+    odd.host.timeouts.call = Duration::from_secs(1);
+    odd.host.limits.memory = Some(512 << 20);
+    odd.host.sandbox.network = Some(Network::None);
+    odd.host.tools.deny = vec!["x".to_owned()];
+    assert_eq!(config.plugins[1], odd);
+    let source = |at: usize| config.plugins[at].source.clone();
+    assert_eq!(source(2), Source::File(folder.join("d.py")));
+    assert_eq!(source(3), Source::Dir("/home/u/e".into()));
+    assert_eq!(
+        config.plugins[3].python,
+        Some(folder.join(".venv/bin/python").to_string_lossy().into())
+    );
     let globs = |allow: Option<&[&str]>, deny: &[&str]| {
         let texts = |list: &[&str]| list.iter().map(|&text| text.to_owned()).collect();
         RoleRule::Globs { allow: allow.map(texts), deny: texts(deny) }

@@ -10,7 +10,7 @@ use super::quantity::{duration_text, size_text};
 use super::sandbox::{LAYERS, PROFILES};
 use super::server::{DISCOVER, SHARE};
 use super::{
-    Config, Limits, Network, Plugin, Profile, RoleRule, Root, Sandbox, Server, ToolFilter,
+    Config, Limits, Network, Plugin, Profile, RoleRule, Root, Sandbox, Server, Source, ToolFilter,
 };
 
 /// Writes the whole configuration, without secrets.
@@ -101,11 +101,26 @@ fn root(root: &Root) -> Value {
     map([("uri", text(&root.uri))].into_iter().chain(name))
 }
 
+/// A module that says nothing else is its name alone.
 fn plugin(plugin: &Plugin) -> Value {
-    match plugin {
-        Plugin::Name(module) => text(module),
-        Plugin::Map { module } => map([("module", text(module))]),
+    let path = |path: &std::path::Path| text(&path.to_string_lossy());
+    let source = match &plugin.source {
+        Source::Module(name) => ("module", text(name)),
+        Source::File(file) => ("file", path(file)),
+        Source::Dir(dir) => ("dir", path(dir)),
+    };
+    let host = &plugin.host;
+    let plain = Plugin::plain(plugin.source.clone(), host.timeouts.idle);
+    if *plugin == plain && matches!(plugin.source, Source::Module(_)) {
+        return source.1;
     }
+    let server = value(host);
+    let of_host = ["env", "share", "timeouts", "limits", "sandbox", "tools", "prefix"];
+    let of_host = of_host.into_iter().filter_map(|key| Some((key, server.get(key)?.clone())));
+    let mut keys = vec![source, ("watch", Value::Bool(plugin.watch))];
+    keys.extend(plugin.path.as_deref().map(|folder| ("path", path(folder))));
+    keys.extend(plugin.python.as_ref().map(|python| ("python", text(python))));
+    map(keys.into_iter().chain(of_host))
 }
 
 fn role(rule: &RoleRule) -> Value {

@@ -3,6 +3,7 @@
 
 pub mod logging;
 mod signals;
+mod watch;
 
 use std::{
     env, io,
@@ -18,7 +19,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     backend::Supervisor,
-    config::{Config, Folders, Mode, Profile},
+    config::{Config, Folders, Mode, Profile, Server},
     frontend::{self, Limits, Shared, http, stdio, unix},
     gateway::{Gateway, Keys},
     policy::{Credential, Policy},
@@ -38,6 +39,8 @@ pub struct Daemon {
     tracker: TaskTracker,
     drain: CancellationToken,
     kill: CancellationToken,
+    /// Of plugins' code.
+    _watch: watch::Watch,
 }
 
 /// Where `serve` listens.
@@ -51,21 +54,22 @@ pub struct Listen {
 
 impl Daemon {
     /// Must be called on the runtime that will run it.
-    pub fn new(config: Config, role: Option<&str>) -> anyhow::Result<Self> {
+    pub fn new(mut config: Config, role: Option<&str>) -> anyhow::Result<Self> {
         fds::keep_from_children();
-        for plugin in &config.plugins {
-            tracing::warn!("plugin {}: not loaded, this version runs no plugins", plugin.module());
-        }
+        let spawner = Spawner::new(&config, Mode::Foreground);
+        // First, so that no server has the name of a plugin's tool.
+        config.servers.splice(0..0, spawner.plugin_hosts(&config));
+        spawner.begin();
         let policy = Policy::new(&config, peer::own_uid(), role)?;
         let owner = policy.identify(&Credential::Own, None)?;
         let tracker = TaskTracker::new();
-        let spawner = Spawner::new(&config, Mode::Foreground);
-        spawner.begin();
         for server in config.servers.iter().filter(|server| server.enabled) {
             if server.sandbox.profile == Profile::Off {
                 tracing::warn!(server = server.name, "runs without a sandbox, as its config says");
             }
         }
+        let watched: Vec<Server> =
+            config.servers.iter().filter(|server| server.code.is_some()).cloned().collect();
         let supervisor = Supervisor::new(&config.servers, spawner, tracker.clone());
         let gateway = Gateway::new(
             Arc::new(config),
@@ -84,7 +88,8 @@ impl Daemon {
             kill.clone(),
         );
         gateway.start_eager(&owner);
-        Ok(Daemon { gateway, shared, tracker, drain, kill })
+        let _watch = watch::Watch::start(watched.iter(), &gateway, &tracker, &drain);
+        Ok(Daemon { gateway, shared, tracker, drain, kill, _watch })
     }
 
     /// Completes at the first signal; the second ends [`Daemon::finish`] at once.

@@ -102,13 +102,18 @@ impl Gateway {
                         })
                     })
                     .collect();
-                json!({
+                let mut told = json!({
                     "name": server.name,
                     "tools": listing.as_ref().and_then(|listing| listing.tools.as_ref()).map(|tools| tools.items.len()),
-                    "known_from": listing.map(|listing| if listing.from_disk { "disk" } else { "backend" }),
+                    "known_from": listing.as_ref().map(|listing| if listing.from_disk { "disk" } else { "backend" }),
                     "sandbox": server.sandbox.profile.word(),
                     "instances": instances,
-                })
+                });
+                if server.code.is_some() {
+                    let problems = listing.map(|listing| listing.problems());
+                    told["problems"] = problems.unwrap_or_default().into();
+                }
+                told
             })
             .collect();
         let mut connected: Vec<&str> = running

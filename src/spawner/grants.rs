@@ -168,7 +168,7 @@ fn arguments(server: &Server) -> Vec<PathBuf> {
 
 impl Spawner {
     /// Whether `path` may be given, as it is written and where it leads.
-    fn may_give(&self, path: &Path, write: bool) -> Result<(), String> {
+    pub(super) fn may_give(&self, path: &Path, write: bool) -> Result<(), String> {
         let refused = |path: &Path| refused(path, write, self.home.as_deref(), &self.own);
         if let Some(why) = refused(path) {
             return Err(why);

@@ -8,6 +8,7 @@ mod fetch;
 mod grants;
 mod keeping;
 mod package;
+mod plugins;
 mod runtime;
 
 use std::{

@@ -18,6 +18,7 @@ mod harness;
 mod keys;
 mod load;
 mod npx;
+mod plugins;
 mod roles;
 mod seed;
 mod soak;

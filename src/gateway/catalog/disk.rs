@@ -28,6 +28,8 @@ const FORMAT: u32 = 2;
 const LARGEST: u64 = 64 << 20;
 /// With more files than this the oldest are removed: every folder of a client may make one.
 const FILES: usize = 1000;
+/// Files and folders of plugins' code that are looked at.
+const CODE: usize = 5000;
 
 /// Where catalog files are kept. Without a folder nothing is remembered.
 #[derive(Clone, Debug, Default)]
@@ -222,6 +224,10 @@ fn digest(server: &Server) -> String {
         put(name);
     }
     put(&server.cwd.as_ref().map(|cwd| cwd.display().to_string()).unwrap_or_default());
+    let mut left = CODE;
+    for path in server.code.iter().flat_map(|code| &code.paths) {
+        code(path, &mut put, &mut left);
+    }
     hex(&hash.finalize())
 }
 
@@ -234,6 +240,25 @@ fn program(server: &Server) -> PathBuf {
         .map(|folder| folder.join(&server.command))
         .find(|program| program.is_file())
         .unwrap_or_default()
+}
+
+/// The Python files of a folder, and when each was changed.
+fn code(path: &Path, put: &mut impl FnMut(&str), left: &mut usize) {
+    let Ok(entries) = fs::read_dir(path) else {
+        put(&path.to_string_lossy());
+        return put(&modified(path));
+    };
+    let mut entries: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    entries.sort();
+    for path in entries {
+        let hidden = path.file_name().is_none_or(|name| name.as_encoded_bytes().starts_with(b"."));
+        let folder = path.is_dir() && !path.is_symlink() && !path.ends_with("__pycache__");
+        if hidden || *left == 0 || !(folder || path.extension().is_some_and(|end| end == "py")) {
+            continue;
+        }
+        *left -= 1;
+        code(&path, put, left);
+    }
 }
 
 /// A file's time of change. Folders do not count: data in them comes and goes.

@@ -2,6 +2,8 @@
 
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
+use serde::Deserialize;
+
 use crate::{
     backend::{AskError, Info, Link},
     protocol::{Era, array_member, method, string_member},
@@ -104,7 +106,56 @@ pub(crate) struct Listing {
     pub from_disk: bool,
 }
 
+/// What the result of a plugin host's `tools/list` says of those that it could not load.
+#[derive(Deserialize)]
+struct Loading {
+    #[serde(rename = "_meta")]
+    meta: LoadingMeta,
+}
+
+#[derive(Deserialize)]
+struct LoadingMeta {
+    #[serde(rename = "mcp-gateway/plugins")]
+    plugins: LoadingPlugins,
+}
+
+#[derive(Deserialize)]
+struct LoadingPlugins {
+    problems: Vec<Problem>,
+}
+
+#[derive(Deserialize)]
+struct Problem {
+    plugin: String,
+    #[serde(default)]
+    function: String,
+    file: String,
+    line: u64,
+    message: String,
+}
+
 impl Listing {
+    /// Plugins and functions that its host could not load: `file:line: plugin NAME: why`.
+    pub(crate) fn problems(&self) -> Vec<String> {
+        const MARK: &[u8] = b"mcp-gateway/plugins";
+        let whole = self.tools.as_ref().and_then(|tools| tools.whole.as_deref());
+        let whole = whole.filter(|whole| memchr::memmem::find(whole.as_bytes(), MARK).is_some());
+        let loading: Option<Loading> = whole.and_then(|whole| serde_json::from_str(whole).ok());
+        let problems = loading.map(|loading| loading.meta.plugins.problems).unwrap_or_default();
+        let told = problems.into_iter().map(|problem| {
+            let Problem { plugin, function, file, line, message } = problem;
+            let place = match (file.is_empty(), line) {
+                (true, _) => String::new(),
+                (false, 0) => format!("{file}: "),
+                (false, line) => format!("{file}:{line}: "),
+            };
+            let function =
+                if function.is_empty() { function } else { format!(", function {function}") };
+            format!("{place}plugin {plugin}{function}: {message}")
+        });
+        told.collect()
+    }
+
     /// Nothing but what a backend said of itself.
     pub(crate) fn of(info: &Info) -> Self {
         Listing {

@@ -134,7 +134,10 @@ impl Catalog {
                 if let Some(holder) = holder(key)
                     && !same
                 {
-                    self.disk.save(server, &holder, &listing);
+                    // What is missing may come without a change of the plugins' own code.
+                    if listing.problems().is_empty() {
+                        self.disk.save(server, &holder, &listing);
+                    }
                 }
                 entry.listing = Some(Arc::new(listing));
             }
@@ -163,6 +166,12 @@ impl Catalog {
     }
 
     /// An instance has ended; what it said may be forgotten when room is needed.
+    /// Nothing of this backend is known any more, but what is on disk and still holds.
+    pub(super) fn forget(&self, server: &str) {
+        self.listings().all.retain(|key, _| *key.server != *server);
+        self.touch();
+    }
+
     pub(super) fn asleep(&self, key: &InstanceKey) {
         if let Some(entry) = self.listings().all.get_mut(key) {
             entry.awake = false;
