@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     config::{Config, Plan, Server, Share},
+    launcher::Layer,
     policy::Permit,
     spawner::Spawner,
 };
@@ -131,6 +132,7 @@ pub struct InstanceStatus {
     pub trouble: Option<String>,
     pub junk: u64,
     pub strays: u64,
+    pub layers: Vec<Layer>,
 }
 
 /// How many backends run for anybody, have failed for somebody, or do neither; and how many
@@ -222,6 +224,11 @@ impl Supervisor {
         let server = permit.server();
         let mut instance = self.instance(server, holder, speak)?;
         let start = instance.server().timeouts.start;
+        let deadline = if self.spawner.must_fetch(instance.server()) {
+            deadline + instance.server().timeouts.fetch
+        } else {
+            deadline
+        };
         let not_ready = || AcquireError::NotReady { server: Arc::clone(server), start };
         let mut waited = false;
         loop {
@@ -328,6 +335,21 @@ impl Supervisor {
         self.pulse.notify_one();
     }
 
+    /// Instances of which something was left that should not have been.
+    pub fn orphans_found(&self) -> u64 {
+        self.spawner.orphans_found()
+    }
+
+    /// Why limits of memory are kept only as well as can be, if they are.
+    pub fn best_effort(&self) -> Option<&str> {
+        self.spawner.best_effort()
+    }
+
+    /// What has to be fetched first for a server, while it is.
+    pub fn fetching(&self, server: &str) -> Option<String> {
+        self.spawner.fetching(server)
+    }
+
     /// A session is over: what was started for it alone stops.
     pub fn end_session(&self, session: &str) {
         let scope = Scope::Session(session.into());
@@ -397,6 +419,7 @@ impl Supervisor {
                 trouble,
                 junk,
                 strays,
+                layers: instance.layers(),
             }
         });
         status.collect()

@@ -5,6 +5,7 @@ mod call;
 mod check;
 mod client;
 mod doctor;
+mod fetch;
 mod list;
 mod new_plugin;
 mod plugins;
@@ -127,6 +128,12 @@ enum Verb {
     ///
     /// Exit 77 if no rule of `access:` gives you a role.
     Whoami(whoami::WhoamiArgs),
+    /// Fetch the packages of `npx` and `uvx` servers, which then start without a network
+    ///
+    /// Each in a sandbox with a network and the server's own home, and nothing else of the machine.
+    /// A server's first start does it by itself; this does it ahead, or again for what is newer.
+    /// Prints version and hash of each. Exit 0; 69 if one cannot be fetched.
+    Fetch(fetch::FetchArgs),
     /// Call one tool and print its result
     ///
     /// Text is printed as it is, everything else as JSON. Exit 1 when the tool reports an error,
@@ -172,6 +179,7 @@ fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
         Verb::List(args) => list::list(&args),
         Verb::Check(args) => check::check(&args),
         Verb::Doctor(args) => doctor::doctor(&args),
+        Verb::Fetch(args) => fetch::fetch(&args),
         Verb::Call(args) => call::call(args),
         Verb::Status(args) => status::status(&args),
         Verb::Reload(args) => status::reload(&args),

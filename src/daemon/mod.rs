@@ -50,6 +50,7 @@ impl Daemon {
         let spawner = Spawner::new(&config, mode);
         // First, so that no server has the name of a plugin's tool.
         config.servers.splice(0..0, spawner.plugin_hosts(&config));
+        spawner.begin();
         let policy = rules(&config, role, mode)?;
         let owner = policy.identify(&Credential::Own, None)?;
         let tracker = TaskTracker::new();

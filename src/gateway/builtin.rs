@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     backend::{InstanceStatus, Phase},
+    launcher::Layer,
     policy::Target,
 };
 
@@ -95,6 +96,7 @@ impl Gateway {
                     "name": server.name,
                     "tools": listing.as_ref().and_then(|listing| listing.tools.as_ref()).map(|tools| tools.items.len()),
                     "known_from": listing.as_ref().map(|listing| if listing.from_disk { "disk" } else { "backend" }),
+                    "sandbox": server.sandbox.profile.word(),
                     "instances": instances,
                 });
                 if server.code.is_some() {
@@ -121,6 +123,11 @@ impl Gateway {
             "sessions": self.sessions().len(),
             "role": session.principal().role(),
             "config": self.now().config.path,
+            "orphans_found": self.supervisor.orphans_found(),
+            "memory_limits": self.supervisor.best_effort().map_or_else(
+                || "held by cgroups".to_owned(),
+                |why| format!("best effort: {why}"),
+            ),
             "servers": servers,
         })
     }
@@ -139,6 +146,7 @@ impl Gateway {
             "instances_ready": count(&[Phase::Ready]),
             "instances_starting": count(&[Phase::Starting]),
             "instances_failed": count(&[Phase::Backoff]),
+            "orphans_found": self.supervisor.orphans_found(),
         })
     }
 }
@@ -156,7 +164,19 @@ pub(super) fn instance(instance: &InstanceStatus) -> Value {
         "trouble": instance.trouble,
         "junk_lines": instance.junk,
         "stray_answers": instance.strays,
+        "enforced": layers(&instance.layers, true),
+        "not_enforced": layers(&instance.layers, false),
     })
+}
+
+/// The names of the layers that are on, or those that are not, each with its reason.
+fn layers(all: &[Layer], on: bool) -> Vec<String> {
+    let of = all.iter().filter(|layer| layer.on == on);
+    of.map(|layer| match on {
+        true => layer.name.clone(),
+        false => format!("{}: {}", layer.name, layer.evidence),
+    })
+    .collect()
 }
 
 fn phase(phase: Phase) -> &'static str {

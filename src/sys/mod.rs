@@ -3,10 +3,12 @@
 //! Plain structs in, `io::Result` out. Nothing here has heard of MCP, YAML or roles.
 #![allow(unsafe_code)]
 
+pub mod cgroup;
 pub mod fds;
 pub mod ids;
 #[cfg(target_os = "macos")]
 pub mod launchd;
+pub mod leftovers;
 pub mod peer;
 pub mod signals;
 pub mod spawn;
