@@ -372,7 +372,7 @@ def a_purge_leaves_nothing():
     run("apt-get", "purge", "-y", "mcp-gateway")
     expect(of_the_gateway() == [], of_the_gateway())
     left = run("bash", "-c", "find / -xdev \\( -path /proc -o -path /sys -o -path /var/lib/dpkg "
-               "-o -path /var/log -o -path /var/lib/apt -o -path /var/cache/apt -o -path /usr/local "
+               "-o -path /var/log -o -path /var/cache/rig -o -path /var/lib/apt -o -path /var/cache/apt -o -path /usr/local "
                "-o -path /home -o -path /tmp \\) -prune -o -name '*mcp-gateway*' -print; "
                "find /run -name '*mcp-gateway*' -not -path '/run/systemd/*'")
     expect(left.strip() == "", left)
