@@ -24,9 +24,12 @@ const CHUNK: usize = 32 << 10;
 /// Room that a read asks for when little is left. What an idle connection keeps.
 const ROOM: usize = 8 << 10;
 
-/// The last line of a connection whose client asked for it: the gateway exits because it is idle,
-/// and has read nothing that it has not answered.
+/// The last line of a connection whose client asked for it: the gateway goes, and has read nothing
+/// that it has not answered.
 const FAREWELL: &[u8] = br#"{"jsonrpc":"2.0","method":"notifications/mcp-gateway/idle"}"#;
+
+/// Told to such a client when `drain` begins: what it asks for now is better asked of the next one.
+const CLOSING: &[u8] = br#"{"jsonrpc":"2.0","method":"notifications/mcp-gateway/closing"}"#;
 
 /// How a connection began.
 #[derive(Default)]
@@ -127,9 +130,10 @@ pub(super) async fn run<R, W>(
     let works = TaskTracker::new();
     let mut write = pin!(write(waiting, writer, limits.write_stall));
     let read = async {
-        let incoming = Incoming { shared, session, replies: &replies, works: &works };
-        incoming.run(reader, lines, options.awake).await;
-        if options.farewell && shared.wakefulness.is_over() {
+        let farewell = options.farewell;
+        let incoming = Incoming { shared, session, replies: &replies, works: &works, farewell };
+        let finished = incoming.run(reader, lines, options.awake).await;
+        if farewell && finished {
             let _ = replies.notify(Bytes::from_static(FAREWELL));
         }
         // The client has nothing more to say; what it asked for may still be answered, but what
@@ -158,16 +162,18 @@ struct Incoming<'a> {
     session: &'a Arc<Session>,
     replies: &'a Sender,
     works: &'a TaskTracker,
+    farewell: bool,
 }
 
 impl Incoming<'_> {
     /// Until the end of the input, `drain` with nothing left in flight, or the gateway's idle end.
+    /// True if it is the gateway that ends it, with all answered that was read.
     async fn run(
         &self,
         mut reader: impl AsyncRead + Unpin,
         mut lines: Lines,
         mut awake: Option<Awake>,
-    ) {
+    ) -> bool {
         let mut draining = false;
         loop {
             while let Some(line) = lines.next() {
@@ -176,7 +182,7 @@ impl Incoming<'_> {
                     Line::TooLong => self.reply(too_long(self.shared.limits.message)),
                 };
                 if !taken {
-                    return;
+                    return false;
                 }
             }
             // Half a line is somebody at work.
@@ -188,19 +194,22 @@ impl Incoming<'_> {
             // A read that is dropped has read nothing, so no line is lost.
             tokio::select! {
                 biased;
-                () = self.shared.wakefulness.over() => return,
+                () = self.shared.wakefulness.over() => return true,
                 () = self.shared.drain.cancelled(), if !draining => {
                     // Answers to the backends' questions still come in; requests do not.
                     draining = true;
+                    if self.farewell {
+                        let _ = self.replies.notify(Bytes::from_static(CLOSING));
+                    }
                     self.works.close();
                 }
-                () = self.works.wait(), if draining => return,
+                () = self.works.wait(), if draining => return true,
                 read = lines.fill(&mut reader) => match read {
                     Ok(true) => {}
-                    Ok(false) => return,
+                    Ok(false) => return false,
                     Err(error) => {
                         tracing::debug!(%error, "a client's input failed");
-                        return;
+                        return false;
                     }
                 },
             }
