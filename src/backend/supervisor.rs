@@ -325,7 +325,11 @@ impl Supervisor {
                 continue;
             }
             // What only holds an instance, such as a subscription, goes on with the next one.
-            let busy = instance.link().is_some_and(|link| link.in_flight() > 0);
+            // A call that has its place is about to be sent.
+            let places = instance.server().limits.calls;
+            let busy = instance.link().is_some_and(|link| {
+                link.in_flight() > 0 || link.slots.available_permits() < places
+            });
             let grace = if busy { instance.server().timeouts.max_call } else { Duration::ZERO };
             instance.on(Event::Drain { grace });
             if matches!(instance.phase(), Phase::Stopped | Phase::Backoff) {

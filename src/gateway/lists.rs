@@ -166,7 +166,7 @@ async fn own_child(request: &Request<'_>, server: &Server, kind: Kind) -> Result
     Ok(Answer::Result(crate::protocol::with_member(result, kind.member(), &kept)))
 }
 
-/// Makes sure that one backend's list is known.
+/// Makes sure that one backend's list is known, as it is in the config by then.
 pub(super) async fn meet(
     session: &Arc<Session>,
     server: &Server,
@@ -176,15 +176,27 @@ pub(super) async fn meet(
     if !gateway.lacks(session, server, kind) {
         return Ok(());
     }
-    let lease = discover(Arc::clone(session), server.name.clone(), vec![kind]).await?;
-    drop(lease);
-    if gateway.lacks(session, server, kind) {
-        return Err(Failure::Backend {
-            server: server.name.clone(),
-            reason: format!("gave no answer to {}", kind.method()),
-        });
+    let began = Instant::now();
+    let name = server.name.as_str();
+    let mut asked = server.revision;
+    loop {
+        drop(discover(Arc::clone(session), name.to_owned(), vec![kind]).await?);
+        let now = gateway.server(name);
+        if now.as_ref().is_none_or(|now| !gateway.lacks(session, now, kind)) {
+            // Of one that is in the config no more, nothing is missing.
+            return Ok(());
+        }
+        // Another entry may have come into force meanwhile, and again meanwhile.
+        let changed = now.filter(|now| now.revision != asked);
+        match changed.filter(|now| began.elapsed() < now.timeouts.start) {
+            Some(now) => asked = now.revision,
+            None => {
+                let (server, reason) =
+                    (name.to_owned(), format!("gave no answer to {}", kind.method()));
+                return Err(Failure::Backend { server, reason });
+            }
+        }
     }
-    Ok(())
 }
 
 /// The backend that has not been met and that a name must belong to, if any: the only one there

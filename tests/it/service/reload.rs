@@ -165,6 +165,9 @@ fn a_hundred_reloads_under_load_lose_no_call_and_leave_no_orphan() {
                 scope.spawn(|| {
                     for _ in 0..RELOADS / 10 {
                         let n = version.fetch_add(1, Ordering::Relaxed);
+                        // Between calls, not before them.
+                        let called = || calls.load(Ordering::Relaxed) >= 2 * n;
+                        eventually("calls to be made", || called().then_some(()));
                         // Whole or not at all, as an editor writes it.
                         let new =
                             world.write(&format!("new{n}"), &format!("servers:\n{}", entry(n)));
@@ -179,8 +182,7 @@ fn a_hundred_reloads_under_load_lose_no_call_and_leave_no_orphan() {
             client.join().unwrap();
         }
     });
-    println!("{} calls", calls.load(Ordering::Relaxed));
-    assert!(calls.load(Ordering::Relaxed) > 100);
+    assert!(calls.load(Ordering::Relaxed) >= 2 * RELOADS - 2);
     eventually("all but one of each", || (world.children().len() <= 2).then_some(()));
     daemon.running.signal(Signal::SIGTERM);
     let mut daemon = daemon;
