@@ -12,7 +12,7 @@ use clap::Args;
 use super::{Exit, complain, print_line};
 
 const PLUGIN: &str = include_str!("../../python/src/mcp_gateway/new_plugin.txt");
-const TEST: &str = include_str!("../../python/src/mcp_gateway/new_test.txt");
+const TEST: &str = include_str!("../../python/src/mcp_gateway/new_checks.txt");
 /// A function's name begins with it.
 const LONGEST: usize = 40;
 

@@ -393,3 +393,20 @@ fn a_plugin_that_is_watched_is_what_it_is_when_it_is_saved() {
         world.assert_empty();
     }
 }
+
+#[test]
+fn a_new_plugin_runs_and_overwrites_nothing() {
+    let world =
+        World::new(&format!("plugins: [{{file: tools/my_notes.py, python: {}}}]\n", python()));
+    let made = world.run(&["new-plugin", "my_notes", "--dir", "tools"]);
+    assert_eq!(made.status.code(), Some(0), "{}", text(&made).1);
+    assert!(world.read("tools/test_my_notes.py").contains("class MyNotes("));
+    let count = json!({"text": "a b A", "word": "a"});
+    assert_eq!(world.stdio().text("my_notes_count", count), "2");
+    let again = world.run(&["new-plugin", "my_notes", "--dir", "tools"]);
+    assert_eq!(again.status.code(), Some(64));
+    assert!(text(&again).1.contains("my_notes.py is there already"), "{}", text(&again).1);
+    for name in ["", "a b", "1a", "ü", "../x", "mcp_gateway"] {
+        assert_eq!(world.run(&["new-plugin", name]).status.code(), Some(64), "{name}");
+    }
+}

@@ -13,7 +13,7 @@ from pathlib import Path
 
 # The gateway itself writes the same files, from these.
 PLUGIN = "new_plugin.txt"
-TEST = "new_test.txt"
+TEST = "new_checks.txt"
 
 
 def create(name: str, folder: Path) -> list[Path]:
@@ -25,13 +25,15 @@ def create(name: str, folder: Path) -> list[Path]:
     if name in sys.stdlib_module_names or name == "mcp_gateway":
         raise ValueError(f'"{name}" is the name of a module of Python\'s; take another')
     title = "".join(part.capitalize() for part in name.split("_"))
-    text_of = lambda file: Path(__file__).with_name(file).read_text(encoding="utf-8")  # noqa: E731
-    files = {folder / f"{name}.py": text_of(PLUGIN), folder / f"test_{name}.py": text_of(TEST)}
+    templates = {f"{name}.py": PLUGIN, f"test_{name}.py": TEST}
+    own = Path(__file__)
+    files = {folder / file: own.with_name(template) for file, template in templates.items()}
     for path in files:
         if path.exists():
             raise FileExistsError(f"{path} exists already")
     folder.mkdir(parents=True, exist_ok=True)
-    for path, text in files.items():
+    for path, template in files.items():
+        text = template.read_text(encoding="utf-8")
         with path.open("x", encoding="utf-8") as file:
             file.write(text.replace("@NAME@", name).replace("@TITLE@", title))
     return list(files)
