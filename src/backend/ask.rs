@@ -90,6 +90,8 @@ impl Link {
     ) -> Result<Message, AskError> {
         let answer = self.ask(method, params, within).await?;
         match answer.error() {
+            // What all who wait are told at a child's end is no answer of its own.
+            Some(_) if !self.is_open() => Err(AskError::Gone),
             Some((text, _)) => Err(AskError::Answered(stderr::told(&text))),
             None => Ok(answer),
         }

@@ -24,7 +24,7 @@ use super::{
     stderr::{self, Tail},
     wire::{self, CLOSED},
 };
-use crate::{config::Server, protocol::Era, spawner::Spawner, sys::spawn::Child};
+use crate::{config::Server, launcher::Layer, protocol::Era, spawner::Spawner, sys::spawn::Child};
 
 /// How long a child that has ended may keep its pipes before its callers are told.
 const LAST_WORDS: Duration = Duration::from_millis(40);
@@ -46,6 +46,7 @@ pub struct Instance {
     tail: Tail,
     pid: AtomicI32,
     starts: AtomicU64,
+    layers: Mutex<Vec<Layer>>,
 }
 
 struct Guarded {
@@ -71,6 +72,7 @@ impl Instance {
             link: Mutex::default(),
             pid: AtomicI32::new(0),
             starts: AtomicU64::new(0),
+            layers: Mutex::default(),
         })
     }
 
@@ -93,6 +95,11 @@ impl Instance {
     /// The child's pid while one runs.
     pub fn pid(&self) -> Option<i32> {
         Some(self.pid.load(Ordering::Relaxed)).filter(|pid| *pid != 0)
+    }
+
+    /// What was put around the child of now or of last time, as the launcher told it.
+    pub fn layers(&self) -> Vec<Layer> {
+        self.layers.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     pub fn starts(&self) -> u64 {
@@ -179,6 +186,17 @@ impl Instance {
         turn: impl Future<Output = Option<OwnedSemaphorePermit>>,
     ) {
         let mut changes = self.changes();
+        // Long, and no work of ours: it takes nobody's turn, and no time of the start.
+        let prepared = tokio::select! {
+            prepared = spawner.prepare(&self.server) => prepared,
+            _ = changes.wait_for(|phase| *phase != Phase::Starting) => Ok(()),
+        };
+        if let Err(error) = prepared {
+            let reason = error.to_string();
+            tracing::warn!(server = self.server_name(), "not started: {reason}");
+            self.on(Event::Exited { reason, jitter: jitter() });
+            return;
+        }
         let mut turn = tokio::select! {
             turn = turn => turn,
             _ = changes.wait_for(|phase| *phase != Phase::Starting) => None,
@@ -214,7 +232,10 @@ impl Instance {
         self.tail.clear();
         self.starts.fetch_add(1, Ordering::Relaxed);
         let (mut child, pipes) = match spawner.start(&self.server).await {
-            Ok(started) => (started.child, started.pipes),
+            Ok(started) => {
+                *self.layers.lock().unwrap_or_else(PoisonError::into_inner) = started.layers;
+                (started.child, started.pipes)
+            }
             Err(error) => {
                 let reason = error.to_string();
                 tracing::warn!(server = self.server_name(), "not started: {reason}");
@@ -310,6 +331,7 @@ impl Instance {
                 () = self.poke.notified() => {}
             }
         };
+        let ended = spawner.ended(&self.server, &child, ended);
         let unopened = handshake.is_some() && opening.known.is_some();
         if asks(&handshake) && self.phase() == Phase::Starting && read.is_read() {
             // It ended over a question that it does not know.

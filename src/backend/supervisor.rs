@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     config::{Server, Share},
+    launcher::Layer,
     policy::Permit,
     spawner::Spawner,
 };
@@ -128,6 +129,7 @@ pub struct InstanceStatus {
     pub trouble: Option<String>,
     pub junk: u64,
     pub strays: u64,
+    pub layers: Vec<Layer>,
 }
 
 pub struct Supervisor {
@@ -202,6 +204,11 @@ impl Supervisor {
         let server = permit.server();
         let instance = self.instance(server, holder, speak)?;
         let start = instance.server().timeouts.start;
+        let deadline = if self.spawner.must_fetch(instance.server()) {
+            deadline + instance.server().timeouts.fetch
+        } else {
+            deadline
+        };
         let not_ready = || AcquireError::NotReady { server: Arc::clone(server), start };
         let mut waited = false;
         loop {
@@ -273,6 +280,21 @@ impl Supervisor {
         }
     }
 
+    /// Instances of which something was left that should not have been.
+    pub fn orphans_found(&self) -> u64 {
+        self.spawner.orphans_found()
+    }
+
+    /// Why limits of memory are kept only as well as can be, if they are.
+    pub fn best_effort(&self) -> Option<&str> {
+        self.spawner.best_effort()
+    }
+
+    /// What has to be fetched first for a server, while it is.
+    pub fn fetching(&self, server: &str) -> Option<String> {
+        self.spawner.fetching(server)
+    }
+
     /// A session is over: what was started for it alone stops.
     pub fn end_session(&self, session: &str) {
         let scope = Scope::Session(session.into());
@@ -315,6 +337,7 @@ impl Supervisor {
                 trouble,
                 junk,
                 strays,
+                layers: instance.layers(),
             }
         });
         status.collect()

@@ -13,7 +13,7 @@ use std::{
 use super::{Ids, Layers, Limits, MAX, Network, Policy, Refused, Shape};
 
 /// Changes with every change of the form. Launcher and spawner must agree.
-const MAGIC: &[u8; 8] = b"mcpgwx\0\x02";
+const MAGIC: &[u8; 8] = b"mcpgwx\0\x03";
 
 type Outcome = Result<(), Refused>;
 
@@ -41,7 +41,7 @@ impl Policy {
             form.text(name)?;
             form.text(value)
         })?;
-        for path in [&mut self.cwd, &mut self.home] {
+        for path in [&mut self.cwd, &mut self.home, &mut self.cgroup] {
             let mut text = path.take().unwrap_or_default();
             form.text(text.as_mut_os_string())?;
             *path = Some(text).filter(|path| !path.as_os_str().is_empty());
@@ -203,6 +203,7 @@ mod tests {
             read: vec!["/srv/docs".into()],
             write: vec![],
             limits: Limits { memory: 1 << 40, tmp: 64 << 20, ..Limits::default() },
+            cgroup: Some("/sys/fs/cgroup/x".into()),
         }
     }
 

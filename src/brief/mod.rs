@@ -39,6 +39,9 @@ pub struct Policy {
     pub read: Vec<PathBuf>,
     pub write: Vec<PathBuf>,
     pub limits: Limits,
+    /// The folder of a cgroup of its own, which holds it to its limits. `None`: a watchdog does,
+    /// as well as it can.
+    pub cgroup: Option<PathBuf>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -95,8 +98,8 @@ pub enum Network {
 /// Zero is no limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes: of all processes together by the watchdog, twice as much of each one's data by the
-    /// kernel.
+    /// Bytes: of all processes together by a cgroup or the watchdog, twice as much of each one's
+    /// data by the kernel.
     pub memory: u64,
     pub processes: u64,
     pub open_files: u64,

@@ -40,6 +40,13 @@ fn grants(config: &Config, out: &mut String) {
         for (path, why) in grants.refused.iter().chain(&grants.missing) {
             line(format!("    is not given {}, which {why}", path.display()));
         }
+        match spawner.package(server) {
+            Some((spec, Some(it))) => {
+                line(format!("    is {spec}: {} {}", it.version, it.integrity));
+            }
+            Some((spec, None)) => line(format!("    is {spec}, fetched before its first start")),
+            None => {}
+        }
         if let Some(why) = &grants.program {
             line(format!("    cannot start: {why}"));
         }

@@ -131,7 +131,7 @@ impl Client {
 }
 
 /// On a terminal something moves while one waits; elsewhere nothing is written.
-fn spinner() -> ProgressBar {
+pub(super) fn spinner() -> ProgressBar {
     if !std::io::stderr().is_terminal() {
         return ProgressBar::hidden();
     }

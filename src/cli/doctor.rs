@@ -1,6 +1,7 @@
 //! `doctor`: what is enforced around each server, seen from inside.
 
 use std::{
+    collections::BTreeSet,
     fmt::Write,
     fs,
     net::{TcpListener, UdpSocket},
@@ -8,6 +9,9 @@ use std::{
     path::PathBuf,
     thread,
 };
+
+#[cfg(target_os = "linux")]
+use std::os::{linux::net::SocketAddrExt, unix::net::SocketAddr};
 
 use clap::Args;
 use serde_json::{Value, json};
@@ -86,12 +90,19 @@ fn look(config: &Config, servers: &[&Server], attack: bool) -> anyhow::Result<Ve
 /// A folder in a server's home in which the probe may do as it likes.
 const ALLOWED: &str = ".probe";
 
+/// What our abstract socket is called.
+fn abstract_name() -> String {
+    format!("mcp-gateway-doctor-{}", std::process::id())
+}
+
 /// Things outside that an attacker would like to reach, all of them our own.
 struct Outside {
     folder: PathBuf,
     tcp: TcpListener,
     udp: UdpSocket,
     _socket: UnixListener,
+    #[cfg(target_os = "linux")]
+    _abstract: UnixListener,
 }
 
 impl Outside {
@@ -110,7 +121,14 @@ impl Outside {
                 let _ = echo.send_to(&buffer[..len], from);
             }
         });
-        Ok(Outside { folder, tcp, udp, _socket: socket })
+        Ok(Outside {
+            tcp,
+            udp,
+            _socket: socket,
+            #[cfg(target_os = "linux")]
+            _abstract: UnixListener::bind_addr(&SocketAddr::from_abstract_name(abstract_name())?)?,
+            folder,
+        })
     }
 
     fn targets(&self, spawner: &Spawner, server: &Server) -> anyhow::Result<Vec<String>> {
@@ -121,6 +139,9 @@ impl Outside {
             format!("victim={}", std::process::id()),
             format!("tcp={}", self.tcp.local_addr()?.port()),
             format!("udp={}", self.udp.local_addr()?.port()),
+            // Root's, on every system.
+            "other=/etc/shadow".to_owned(),
+            format!("abstract={}", abstract_name()),
         ];
         if let Some(home) = spawner.home_of(server) {
             let allowed = home.join(ALLOWED);
@@ -149,13 +170,16 @@ fn as_text(all: &[(&Server, Look)], attack: bool) -> String {
             Ok(None) => {
                 let _ = writeln!(out, "  no sandbox: it may do whatever you may");
             }
-            Ok(Some(seen)) => examined(&mut out, server, seen, attack),
+            Ok(Some(seen)) => examined(&mut out, server, seen),
         }
+    }
+    if attack {
+        matrix(&mut out, all);
     }
     out
 }
 
-fn examined(out: &mut String, server: &Server, seen: &Examined, attack: bool) {
+fn examined(out: &mut String, server: &Server, seen: &Examined) {
     for layer in &seen.layers {
         let state = if layer.on { "on " } else { "OFF" };
         let _ = writeln!(out, "  {:<11} {state} {}", layer.name, layer.evidence);
@@ -174,15 +198,34 @@ fn examined(out: &mut String, server: &Server, seen: &Examined, attack: bool) {
     for name in seen.faults() {
         let _ = writeln!(out, "              GOT THROUGH: {name}");
     }
-    if attack {
-        for (name, came) in &seen.attacks {
-            let came = match came {
-                Outcome::Denied(stopped) => stopped.as_str(),
-                Outcome::Reached(Reached::Known(_)) => "reached, as is known",
-                Outcome::Reached(Reached::Fault) => "REACHED",
-            };
-            let _ = writeln!(out, "    {name:<50} {came}");
-        }
+}
+
+/// Every attack in a line, every server in a column.
+fn matrix(out: &mut String, all: &[(&Server, Look)]) {
+    const WIDEST: usize = 18;
+    let seen = all.iter().filter_map(|(server, look)| match look {
+        Ok(Some(seen)) => Some((server.name.as_str(), seen)),
+        _ => None,
+    });
+    let columns: Vec<(&str, &Examined)> = seen.collect();
+    let short = |text: &str| text.chars().take(WIDEST).collect::<String>();
+    let mut line = |first: &str, cells: &mut dyn Iterator<Item = &str>| {
+        let cells: String = cells.map(|cell| format!("  {:<WIDEST$}", short(cell))).collect();
+        let _ = writeln!(out, "{first:<50}{}", cells.trim_end());
+    };
+    line("\nattack", &mut columns.iter().map(|(name, _)| *name));
+    let rows: BTreeSet<&str> =
+        columns.iter().flat_map(|(_, seen)| &seen.attacks).map(|(name, _)| name.as_str()).collect();
+    for row in rows {
+        let cells = columns.iter().map(|(_, seen)| {
+            match seen.attacks.iter().find(|(name, _)| name == row).map(|(_, came)| came) {
+                Some(Outcome::Denied(stopped)) => stopped.as_str(),
+                Some(Outcome::Reached(Reached::Known(_))) => "reached, as known",
+                Some(Outcome::Reached(Reached::Fault)) => "REACHED",
+                None => "-",
+            }
+        });
+        line(row, &mut cells.into_iter());
     }
 }
 

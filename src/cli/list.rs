@@ -13,7 +13,7 @@ use super::{
     print_line,
 };
 use crate::{
-    config::{Config, Server},
+    config::{Config, Profile, Server},
     protocol::method,
 };
 
@@ -70,7 +70,8 @@ fn as_text(config: &Config, plugins: &Plugins, tools: Option<Vec<Value>>) -> Str
     for server in &servers {
         let line: Vec<&str> =
             std::iter::once(&server.command).chain(&server.args).map(String::as_str).collect();
-        let _ = writeln!(out, "  {}: {} [enabled]", server.name, line.join(" "));
+        let off = if server.sandbox.profile == Profile::Off { ", no sandbox" } else { "" };
+        let _ = writeln!(out, "  {}: {} [enabled{off}]", server.name, line.join(" "));
     }
     if !config.plugins.is_empty() {
         let _ = writeln!(out, "\nPlugins ({}):", plugins.tools.len());
@@ -107,6 +108,7 @@ fn as_json(config: &Config, plugins: &Plugins, tools: Option<Vec<Value>>) -> Str
                 "command": server.command,
                 "args": server.args,
                 "enabled": server.enabled,
+                "sandbox": server.sandbox.profile.word(),
             })
         })
         .collect();

@@ -5,6 +5,7 @@ mod call;
 mod check;
 mod client;
 mod doctor;
+mod fetch;
 mod list;
 mod new_plugin;
 mod plugins;
@@ -112,6 +113,12 @@ enum Verb {
     /// Every server's sandbox is put on as for a start, and in it a probe tries to get out. Exit 0;
     /// 1 if something got through that must not; 69 if a server's sandbox cannot be had.
     Doctor(doctor::DoctorArgs),
+    /// Fetch the packages of `npx` and `uvx` servers, which then start without a network
+    ///
+    /// Each in a sandbox with a network and the server's own home, and nothing else of the machine.
+    /// A server's first start does it by itself; this does it ahead, or again for what is newer.
+    /// Prints version and hash of each. Exit 0; 69 if one cannot be fetched.
+    Fetch(fetch::FetchArgs),
     /// Call one tool and print its result
     ///
     /// Text is printed as it is, everything else as JSON. Exit 1 when the tool reports an error,
@@ -157,6 +164,7 @@ fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
         Verb::List(args) => list::list(&args),
         Verb::Check(args) => check::check(&args),
         Verb::Doctor(args) => doctor::doctor(&args),
+        Verb::Fetch(args) => fetch::fetch(&args),
         Verb::Call(args) => call::call(args),
         Verb::NewPlugin(args) => new_plugin::new_plugin(&args),
         Verb::Schema => {

@@ -176,6 +176,8 @@ pub struct Timeouts {
     /// `None` is never.
     pub idle: Option<Duration>,
     pub stop: Duration,
+    /// What a package may take that is fetched before the first start.
+    pub fetch: Duration,
 }
 
 impl Default for Timeouts {
@@ -186,6 +188,7 @@ impl Default for Timeouts {
             max_call: Duration::from_secs(600),
             idle: Some(Duration::from_secs(300)),
             stop: Duration::from_secs(5),
+            fetch: Duration::from_secs(300),
         }
     }
 }

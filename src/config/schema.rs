@@ -153,6 +153,9 @@ struct ServerTimeouts {
     /// From the wish that it ends until it is killed. Default: 5s.
     #[schemars(schema_with = "duration")]
     stop: Option<()>,
+    /// For fetching its package before the first start, if it is one of npx or uvx. Default: 300s.
+    #[schemars(schema_with = "duration")]
+    fetch: Option<()>,
 }
 
 /// What a server may take.

@@ -15,7 +15,7 @@ pub(super) const KEYS: &[&str] = &[
     "command", "args", "env", "cwd", "enabled", "lazy", "prefix", "discover", "share", "roots",
     "timeouts", "limits", "sandbox", "tools",
 ];
-pub(super) const TIMEOUT_KEYS: &[&str] = &["start", "call", "max_call", "idle", "stop"];
+pub(super) const TIMEOUT_KEYS: &[&str] = &["start", "call", "max_call", "idle", "stop", "fetch"];
 pub(super) const LIMIT_KEYS: &[&str] =
     &["calls", "line", "memory", "processes", "open_files", "tmp"];
 pub(super) const FILTER_KEYS: &[&str] = &["allow", "deny"];
@@ -272,6 +272,7 @@ pub(super) fn timeouts(reader: &mut Reader<'_>, fields: &Fields<'_>, out: &mut T
     read("call", &mut out.call);
     read("max_call", &mut out.max_call);
     read("stop", &mut out.stop);
+    read("fetch", &mut out.fetch);
     if let Some(idle) = fields.get("idle").and_then(|spot| reader.idle(&spot)) {
         out.idle = idle;
     }

@@ -256,7 +256,7 @@ servers:
     discover: placeholder
     share: all
     roots: [/a b, ~/c, "file:///d", {uri: ~, name: 5}]
-    timeouts: {start: 1m, call: 500ms, max_call: 1, stop: 0.5}
+    timeouts: {start: 1m, call: 500ms, max_call: 1, stop: 0.5, fetch: 2m}
     limits: {calls: 1, line: 64K, memory: 512M, processes: 9, open_files: 100, tmp: 2M}
     sandbox: {profile: off, uncontained: yes, read: [~/r, rel], write: [], network: [443, 53], require: [seccomp]}
     tools: {allow: [a*], deny: }
@@ -293,6 +293,7 @@ roles: {all: , none: [], some: ["a[!b]*"], but: {deny: [x]}}
             max_call: Duration::from_secs(1),
             idle: None,
             stop: Duration::from_millis(500),
+            fetch: Duration::from_secs(120),
         },
         limits: Limits {
             calls: 1,

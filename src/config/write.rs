@@ -49,6 +49,7 @@ fn value(server: &Server) -> Value {
                 ("max_call", duration(timeouts.max_call)),
                 ("idle", idle(timeouts.idle)),
                 ("stop", duration(timeouts.stop)),
+                ("fetch", duration(timeouts.fetch)),
             ]),
         ),
         ("limits", limits(&server.limits)),

@@ -59,6 +59,7 @@ impl Daemon {
         let spawner = Spawner::new(&config, Mode::Foreground);
         // First, so that no server has the name of a plugin's tool.
         config.servers.splice(0..0, spawner.plugin_hosts(&config));
+        spawner.begin();
         let policy = Policy::new(&config, peer::own_uid(), role)?;
         let owner = policy.identify(&Credential::Own, None)?;
         let tracker = TaskTracker::new();

@@ -11,7 +11,7 @@ use super::{
     lists,
     router::{Answer, Backend, Request},
 };
-use crate::{backend::Phase, policy::Target};
+use crate::{backend::Phase, launcher::Layer, policy::Target};
 
 /// The answer to `gateway_status`.
 pub(super) fn status(session: &Session) -> Answer {
@@ -97,6 +97,8 @@ impl Gateway {
                             "trouble": instance.trouble,
                             "junk_lines": instance.junk,
                             "stray_answers": instance.strays,
+                            "enforced": layers(&instance.layers, true),
+                            "not_enforced": layers(&instance.layers, false),
                         })
                     })
                     .collect();
@@ -104,6 +106,7 @@ impl Gateway {
                     "name": server.name,
                     "tools": listing.as_ref().and_then(|listing| listing.tools.as_ref()).map(|tools| tools.items.len()),
                     "known_from": listing.as_ref().map(|listing| if listing.from_disk { "disk" } else { "backend" }),
+                    "sandbox": server.sandbox.profile.word(),
                     "instances": instances,
                 });
                 if server.code.is_some() {
@@ -130,6 +133,11 @@ impl Gateway {
             "sessions": self.sessions().len(),
             "role": session.principal().role(),
             "config": self.config.path,
+            "orphans_found": self.supervisor.orphans_found(),
+            "memory_limits": self.supervisor.best_effort().map_or_else(
+                || "held by cgroups".to_owned(),
+                |why| format!("best effort: {why}"),
+            ),
             "servers": servers,
         })
     }
@@ -148,8 +156,19 @@ impl Gateway {
             "instances_ready": count(&[Phase::Ready]),
             "instances_starting": count(&[Phase::Starting]),
             "instances_failed": count(&[Phase::Backoff]),
+            "orphans_found": self.supervisor.orphans_found(),
         })
     }
+}
+
+/// The names of the layers that are on, or those that are not, each with its reason.
+fn layers(all: &[Layer], on: bool) -> Vec<String> {
+    let of = all.iter().filter(|layer| layer.on == on);
+    of.map(|layer| match on {
+        true => layer.name.clone(),
+        false => format!("{}: {}", layer.name, layer.evidence),
+    })
+    .collect()
 }
 
 fn phase(phase: Phase) -> &'static str {

@@ -318,6 +318,8 @@ pub(super) async fn discover(
     // Listing is no call of a client's; it must not take one's place.
     let lease = lease.only_hold();
     session.uses(&name.as_str().into());
+    // It may have been fetched first.
+    let deadline = deadline.max(Instant::now() + server.timeouts.start / 2);
     let mut again = false;
     loop {
         let grown = gateway.catalog.grown.notified();

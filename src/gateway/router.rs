@@ -120,7 +120,11 @@ impl<'a> Request<'a> {
     fn sign_of_life(&self, what: &impl fmt::Display) -> String {
         let seconds = self.signs.fetch_add(1, Ordering::Relaxed) + 1;
         let token = self.message.progress_token().unwrap_or("null");
-        let text = Value::from(format!("starting {what} ({seconds} s)"));
+        let supervisor = &self.session.gateway().supervisor;
+        let what = what.to_string();
+        let fetched = what.split('"').nth(1).and_then(|server| supervisor.fetching(server));
+        let first = fetched.map(|package| format!(": fetching {package}")).unwrap_or_default();
+        let text = Value::from(format!("starting {what}{first} ({seconds} s)"));
         let step = f64::from(seconds) / 1e6;
         format!(
             r#"{{"jsonrpc":"2.0","method":"{}","params":{{"progressToken":{token},"progress":{step},"message":{text}}}}}"#,

@@ -17,7 +17,7 @@ use super::{Network, Policy, Report, Step, fault};
 const DEVICES: [&str; 5] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"];
 
 /// The version that the running kernel has; 0 is none.
-pub fn abi() -> i64 {
+fn abi() -> i64 {
     const VERSION: libc::c_uint = 1;
     // SAFETY: with this flag the call takes no attributes and returns a number.
     let abi = unsafe {

@@ -28,8 +28,6 @@ mod sweep;
 
 use std::{convert::Infallible, fs::File, io::Read, process::ExitCode};
 
-#[cfg(target_os = "linux")]
-pub use landlock::abi as landlock_abi;
 use report::{At, Report, Step, fault};
 
 pub use crate::brief::*;
@@ -65,6 +63,8 @@ fn run(policy: File, report: &Report) -> Step<Infallible> {
     steps::rlimits(&policy.limits)?;
     #[cfg(target_os = "linux")]
     {
+        nix::sys::prctl::set_name(c"mcp-gateway-exec").at("policy", "its name")?;
+        steps::linux::join_cgroup(&policy, report)?;
         steps::linux::shrink_bounding_set("bounding set")?;
         if let Some(ids) = &policy.ids {
             steps::linux::become_user(ids)?;

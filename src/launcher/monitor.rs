@@ -206,7 +206,7 @@ fn watch_over(
     policy: &Policy,
     others: impl Fn() -> Vec<Process>,
 ) -> Option<i32> {
-    let mut gauge = Gauge::new(policy.limits.memory);
+    let mut gauge = Gauge::new(if policy.cgroup.is_some() { 0 } else { policy.limits.memory });
     loop {
         match watch.next(gauge.interval()) {
             Event::Cut | Event::Told => return None,
@@ -263,7 +263,7 @@ fn program(policy: &Policy, report: &Report) -> Step<Infallible> {
         // Counted in this user namespace, where monitor and pid 1 are too.
         let most = policy.limits.processes + 2;
         steps::lower(Resource::RLIMIT_NPROC, most).at("processes", "")?;
-        if nix::unistd::getuid().is_root() {
+        if policy.cgroup.is_none() && nix::unistd::getuid().is_root() {
             report.off("processes", "the kernel holds root to no number of processes");
         } else {
             report.on("processes", &format!("{} at most", policy.limits.processes));

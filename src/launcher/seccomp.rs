@@ -82,6 +82,12 @@ const OLD: &[i64] = &calls![
 #[cfg(not(target_arch = "x86_64"))]
 const OLD: &[i64] = &[];
 
+/// What clone would make anew.
+#[rustfmt::skip]
+const SPACES: [i32; 7] = calls![
+    CLONE_NEWNS CLONE_NEWCGROUP CLONE_NEWUTS CLONE_NEWIPC CLONE_NEWUSER CLONE_NEWPID CLONE_NEWNET
+];
+
 /// Never, whatever the arguments: other processes' insides, mounts, kernel code, clocks, keys.
 #[rustfmt::skip]
 const REFUSED: &[i64] = &calls![
@@ -98,8 +104,7 @@ const REFUSED: &[i64] = &calls![
 const OPEN_TREE_ATTR: i64 = 467;
 
 pub(super) fn restrict(policy: &Policy, report: &Report) -> Step {
-    let compiled = compile(policy).map_err(|error| error.to_string());
-    let filters = compiled.or_else(|why| fault("seccomp", why))?;
+    let filters = compile(policy).or_else(|error| fault("seccomp", error.to_string()))?;
     for filter in &filters {
         apply_filter(filter).or_else(|error| fault("seccomp", error.to_string()))?;
     }
@@ -161,16 +166,7 @@ fn refused(policy: &Policy) -> Result<Rules, BackendError> {
     }
     if !policy.shape.nested {
         rules.extend([libc::SYS_unshare, libc::SYS_chroot].map(|call| (call, Vec::new())));
-        let spaces = [
-            libc::CLONE_NEWNS,
-            libc::CLONE_NEWCGROUP,
-            libc::CLONE_NEWUTS,
-            libc::CLONE_NEWIPC,
-            libc::CLONE_NEWUSER,
-            libc::CLONE_NEWPID,
-            libc::CLONE_NEWNET,
-        ];
-        let each = spaces.map(|flag| all([has(0, flag.into())]));
+        let each = SPACES.map(|flag| all([has(0, i64::from(flag))]));
         rules.insert(libc::SYS_clone, each.into_iter().collect::<Result<_, _>>()?);
     }
     // Typing into a terminal that somebody else reads.

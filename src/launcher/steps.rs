@@ -168,6 +168,17 @@ pub(super) mod linux {
     /// do ambient capabilities.
     const SECUREBITS: libc::c_ulong = 0b1110_1111;
 
+    /// While we still may: its files belong to whoever started us. Children are born in it.
+    pub(in crate::launcher) fn join_cgroup(policy: &Policy, report: &Report) -> Step {
+        let Some(cgroup) = &policy.cgroup else {
+            report.off("cgroup", "none is ours: memory is looked at now and then, best effort");
+            return Ok(());
+        };
+        fs::write(cgroup.join("cgroup.procs"), "0").at("cgroup", cgroup.display().to_string())?;
+        report.on("cgroup", "it holds memory and processes");
+        Ok(())
+    }
+
     fn prctl(option: i32, argument: libc::c_ulong, second: libc::c_ulong) -> nix::Result<i32> {
         // SAFETY: only options that take numbers are passed; none of them touches memory.
         Errno::result(unsafe { libc::prctl(option, argument, second, 0, 0) })

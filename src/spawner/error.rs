@@ -31,6 +31,8 @@ pub enum StartError {
     NoGrant { path: PathBuf, why: String },
     #[error("{} is missing, without which no server is started: install it beside mcp-gateway", .0.display())]
     NoLauncher(PathBuf),
+    #[error("its package {package} cannot be fetched: {reason}")]
+    Fetch { package: String, reason: String },
     #[error("the launcher cannot be started: {0}")]
     Launcher(io::Error),
     #[error("its arguments and variables are more than can be passed on")]

@@ -4,7 +4,10 @@
 
 mod error;
 mod examine;
+mod fetch;
 mod grants;
+mod keeping;
+mod package;
 mod plugins;
 mod runtime;
 
@@ -21,6 +24,7 @@ use std::{
 pub use error::StartError;
 pub use examine::{Examined, Outcome, Reached};
 pub use grants::{Grant, Grants};
+pub use package::Fetched;
 
 use crate::{
     config::{Config, Folders, Layer, Mode, Profile, Server},
@@ -48,6 +52,8 @@ pub struct Spawner {
     /// What no backend is given without being told so: our files and folders.
     own: Vec<PathBuf>,
     mode: Mode,
+    fetches: fetch::Fetches,
+    keeper: keeping::Keeper,
 }
 
 /// A backend that runs, and the layers of its box.
@@ -65,11 +71,13 @@ impl Spawner {
         let file = launcher_file();
         let launcher = Launcher::open(&file).map_err(|_| file);
         let home = env::var_os("HOME").map(PathBuf::from).filter(|home| home.is_absolute());
-        Spawner { launcher, folders, home, own, mode }
+        let (fetches, keeper) = Default::default();
+        Spawner { launcher, folders, home, own, mode, fetches, keeper }
     }
 
     /// Starts `server` and waits until its program runs. Dropping this ends what it began.
     pub async fn start(&self, server: &Server) -> Result<Started, StartError> {
+        let server = &*self.offline(server);
         let policy = self.policy(server)?;
         self.launch(server, policy).await.map(|(started, _)| started)
     }
@@ -84,9 +92,12 @@ impl Spawner {
         let launcher =
             self.launcher.as_ref().map_err(|file| StartError::NoLauncher(file.clone()))?;
         loop {
+            let leaf = self.leaf(server, &policy.limits);
+            policy.cgroup = leaf.as_ref().map(|leaf| leaf.path().to_owned());
             let blob = policy.encode().map_err(|_| StartError::TooMuch)?;
-            let (child, pipes, report) =
+            let (mut child, pipes, report) =
                 spawn::spawn(launcher, &blob).map_err(StartError::Launcher)?;
+            self.keep(&mut child, leaf);
             let received = tokio::time::timeout(LAUNCH, report.read())
                 .await
                 .map_err(|_| StartError::Launcher(io::ErrorKind::TimedOut.into()))?

@@ -51,6 +51,13 @@ fn visit(
     found: &mut Vec<PathBuf>,
 ) {
     let Some(depth) = depth.checked_sub(1) else { return };
+    // A small program that runs the one beside it.
+    if program.file_name().is_some_and(|name| name == "uvx") {
+        let beside = program.with_file_name("uv");
+        if beside.is_file() {
+            visit(&beside, path, home, depth, found);
+        }
+    }
     if !is_system(program) {
         found.extend(tree_of(program, home));
     }
@@ -180,8 +187,9 @@ mod tests {
         assert_eq!(trees(".pyenv/shims/python3", &none), [".pyenv"]);
         // A program in ~/.local/bin is that program: keyrings are in ~/.local.
         file(&at(".local/bin/uvx"), "");
+        file(&at(".local/bin/uv"), "");
         fs::create_dir_all(at(".local/lib")).unwrap();
-        assert_eq!(trees(".local/bin/uvx", &none), [".local/bin/uvx"]);
+        assert_eq!(trees(".local/bin/uvx", &none), [".local/bin/uv", ".local/bin/uvx"]);
         // A venv, and the Python that it was made of.
         file(&at("py/3.12/bin/python3"), "");
         fs::create_dir_all(at("py/3.12/lib")).unwrap();

@@ -3,7 +3,9 @@
 //! Plain structs in, `io::Result` out. Nothing here has heard of MCP, YAML or roles.
 #![allow(unsafe_code)]
 
+pub mod cgroup;
 pub mod fds;
+pub mod leftovers;
 pub mod peer;
 pub mod signals;
 pub mod spawn;

@@ -23,6 +23,7 @@ use nix::{
 };
 use tokio::{io::AsyncReadExt, net::unix::pipe};
 
+use super::cgroup::{Ended, Leaf};
 use crate::launcher::{HELLO, Received};
 
 /// The most that a report can be; a launcher does not write a tenth of it.
@@ -71,6 +72,8 @@ pub struct Child {
     /// Nobody else has this end. Once it is closed, nothing of the backend is left.
     lifeline: Option<OwnedFd>,
     reaped: bool,
+    leaf: Option<Leaf>,
+    left: Ended,
 }
 
 /// What the launcher has to say, until the program runs or will not.
@@ -111,7 +114,14 @@ pub fn spawn(launcher: &Launcher, policy: &[u8]) -> io::Result<(Child, Pipes, Re
         .spawn()?;
     let pid = inner.id().and_then(|pid| i32::try_from(pid).ok());
     let pid = pid.ok_or_else(|| io::Error::other("the child is gone already"))?;
-    let child = Child { inner, pid, lifeline: Some(held.into()), reaped: false };
+    let child = Child {
+        inner,
+        pid,
+        lifeline: Some(held.into()),
+        reaped: false,
+        leaf: None,
+        left: Ended::default(),
+    };
     let pipes = Pipes {
         stdin: pipe::Sender::from_owned_fd(nonblocking(our_stdin)?)?,
         stdout: pipe::Receiver::from_owned_fd(nonblocking(our_stdout)?)?,
@@ -169,7 +179,20 @@ impl Child {
     pub async fn wait(&mut self) -> io::Result<ExitStatus> {
         let status = self.inner.wait().await?;
         self.reaped = true;
+        if let Some(leaf) = self.leaf.take() {
+            self.left = leaf.ended();
+        }
         Ok(status)
+    }
+
+    /// The cgroup that it is in, if any, goes with it.
+    pub fn hold(&mut self, leaf: Option<Leaf>) {
+        self.leaf = leaf;
+    }
+
+    /// What its cgroup said at its end.
+    pub fn left(&self) -> Ended {
+        self.left
     }
 
     /// Asks the backend's process group to end.

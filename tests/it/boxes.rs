@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::harness::{Client, World, eventually, faulty, python};
 
 /// Where tests/setup has put the real servers.
-fn installed() -> String {
+pub fn installed() -> String {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/setup/setup.sh");
     let said = Command::new(script).arg("--path").output().unwrap();
     let path = String::from_utf8(said.stdout).unwrap().trim().to_owned();
@@ -383,6 +383,17 @@ fn doctor_looks_from_inside() {
         text.contains("  seccomp     on  3 filters") && text.contains("attacks denied"),
         "{text}"
     );
+    // The whole matrix: every attack in a line, every server that has a box in a column.
+    let output = world.run(&["doctor", "--attack"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    let (_, matrix) = text.split_once("\nattack ").unwrap_or_else(|| panic!("{text}"));
+    assert!(
+        matrix.lines().count() > 80 && matrix.lines().next().unwrap().trim() == "a",
+        "{matrix}"
+    );
+    let row = |name: &str| matrix.lines().find(|line| line.starts_with(name)).unwrap_or_default();
+    assert!(row("an abstract socket outside").ends_with("  EPERM"), "{matrix}");
+    assert!(row("listen without bind").ends_with("  reached, as known"), "{matrix}");
     // Nothing that the probe has made is left.
     let home = world.path(".local/state/mcp-gateway/backends/a");
     assert_eq!(fs::read_dir(home).unwrap().count(), 0);

@@ -7,6 +7,7 @@
 mod backends;
 mod boxes;
 mod bridge;
+mod browser;
 mod byte_exact;
 mod cli;
 mod doors;

@@ -154,8 +154,10 @@ impl Place {
             let environ = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
             environ.split(|byte| *byte == 0).any(|variable| {
                 let variable = String::from_utf8_lossy(variable);
-                variable.strip_prefix("TAG=").or(variable.strip_prefix("LAUNCHER="))
-                    == Some(&self.tag)
+                // The last is a child of a starter that has not become the launcher yet.
+                ["TAG=", "LAUNCHER=", "STARTER_OF="]
+                    .iter()
+                    .any(|name| variable.strip_prefix(name) == Some(&self.tag))
             })
         });
         let living = ours.filter(|pid| {

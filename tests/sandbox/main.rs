@@ -6,5 +6,6 @@
 
 mod attacks;
 mod harness;
+mod leftovers;
 mod orphans;
 mod steps;

@@ -180,10 +180,13 @@ fn killed_at(place: &Place, policies: &[&str], delay: Duration) -> usize {
     starter.kill().unwrap();
     starter.wait().unwrap();
     let until = Instant::now() + Duration::from_secs(1);
-    while !place.alive().is_empty() && Instant::now() < until {
+    let left = loop {
+        let left = place.alive();
+        if left.is_empty() || Instant::now() > until {
+            break left;
+        }
         std::thread::sleep(Duration::from_millis(2));
-    }
-    let left = place.alive();
+    };
     for (pid, words) in &left {
         println!("still there: {pid} {words}");
         let _ = kill(Pid::from_raw(*pid), Signal::SIGKILL);

@@ -108,4 +108,15 @@ venv tools "$here/tools.txt"
 if [ -e "$here/../conformance/package-lock.json" ]; then
     npm_tree conformance "$here/../conformance"
 fi
+# The one thing that is the system's: Debian's own Chromium, for the test of a browser in its box.
+browser=chromium-headless-shell
+if command -v "$browser" >/dev/null; then
+    say "browser: in place"
+elif command -v apt-get >/dev/null && [ "$(id -u)" = 0 ]; then
+    say "browser: installing $browser"
+    DEBIAN_FRONTEND=noninteractive apt-get -qq -y install --no-install-recommends "$browser" >/dev/null ||
+        say "browser: could not be installed; its test is skipped"
+else
+    say "browser: no $browser; its test is skipped"
+fi
 say "done"

@@ -181,7 +181,7 @@ Total tools: 3
     assert_eq!(did.out, expected);
     let did = run(&world, &["list", "--json"]);
     let list: Value = serde_json::from_str(&did.out).unwrap();
-    let server = |name, command, args: &[&str], enabled| json!({"name": name, "command": command, "args": args, "enabled": enabled});
+    let server = |name, command, args: &[&str], enabled| json!({"name": name, "command": command, "args": args, "enabled": enabled, "sandbox": "strict"});
     let servers = [
         server("files", "npx", &["-y", "@x/files", "/tmp"], true),
         server("off", "y", &[], false),

@@ -166,6 +166,12 @@ fn sampling_elicitation_and_roots_reach_the_client() {
                 nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::SIGKILL);
         }
         eventually("no backend", || world.children().is_empty().then_some(()));
+        // The next client's call must not go to one that the gateway has yet to miss.
+        eventually("the gateway to know", || {
+            let mut health = daemon.raw_http("/mcp").get("/health");
+            health.finish();
+            health.body.contains("\"instances_ready\":0").then_some(())
+        });
     }
 }
 
