@@ -2,8 +2,13 @@
 
 use std::{
     fs,
-    os::unix::process::ExitStatusExt,
-    process::{Child, Command},
+    os::unix::process::{CommandExt, ExitStatusExt},
+    process::{Child, Command, Stdio},
+};
+
+use nix::{
+    sys::signal::{Signal, killpg},
+    unistd::Pid,
 };
 
 use mcp_gateway::sys::leftovers::{Ledger, sweep};
@@ -14,7 +19,9 @@ struct Sleeper(Child);
 
 impl Sleeper {
     fn new() -> Self {
-        Sleeper(Command::new("/bin/sh").args(["-c", "sleep 1000 & wait"]).spawn().unwrap())
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", "sleep 1000 & wait"]).process_group(0);
+        Sleeper(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
     }
 
     fn pid(&self) -> i32 {
@@ -35,7 +42,7 @@ impl Sleeper {
 
 impl Drop for Sleeper {
     fn drop(&mut self) {
-        let _ = self.0.kill();
+        let _ = killpg(Pid::from_raw(self.pid()), Signal::SIGKILL);
         let _ = self.0.wait();
     }
 }
