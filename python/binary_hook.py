@@ -20,7 +20,11 @@ class BinaryHook(BuildHookInterface[Any]):
             return
         if not Path(binary).is_file():
             raise FileNotFoundError(f"MCP_GATEWAY_WHEEL_BINARY is {binary}, and is no file")
-        build_data["shared_scripts"] = {binary: "mcp-gateway"}
+        # No server starts without the launcher, which the gateway looks for beside itself.
+        launcher = Path(binary).with_name("mcp-gateway-exec")
+        if not launcher.is_file():
+            raise FileNotFoundError(f"{launcher} is missing; it belongs beside {binary}")
+        build_data["shared_scripts"] = {binary: "mcp-gateway", str(launcher): launcher.name}
         platform = sysconfig.get_platform().replace("-", "_").replace(".", "_")
         build_data["tag"] = f"py3-none-{platform}"
         build_data["pure_python"] = False

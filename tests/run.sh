@@ -134,6 +134,7 @@ else
     if [ -x tests/conformance/run.sh ]; then suite conformance tests/conformance/run.sh; fi
     suite python tests/python/run.sh --binary "$MCP_GATEWAY_BIN"
     suite packaging tests/packaging/run.sh
+    suite rig tests/rig/run.sh
 fi
 
 allowed=$(cat tests/skips)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import stat
@@ -38,8 +39,20 @@ def fake_npx(tmp_path: Path) -> dict[str, str]:
     """
     npx = tmp_path / "npx"
     shutil.copy(HERE / "plugins/mini_server.py", tmp_path)
-    npx.write_text(f'#!/bin/sh\n[ "$*" = "-y @modelcontextprotocol/server-filesystem /tmp" ] || exit 9\n'
-                   f'exec /usr/bin/python3 {tmp_path / "mini_server.py"}\n')
+    package = "@modelcontextprotocol/server-filesystem"
+    note = json.dumps({"_npx": {"packages": [package]}})
+    lock = json.dumps({"packages": {f"node_modules/{package}": {"version": "1.0.0"}}})
+    # Fetched first, which leaves npm's notes, and then run.
+    npx.write_text(f"""#!/bin/sh
+case "$*" in
+*"-c true")
+    mkdir -p "$HOME/.npm/_npx/1" && cd "$HOME/.npm/_npx/1" || exit
+    echo '{note}' >package.json
+    echo '{lock}' >package-lock.json ;;
+*"-y {package} /tmp") exec /usr/bin/python3 {tmp_path / "mini_server.py"} ;;
+*) exit 9 ;;
+esac
+""")
     npx.chmod(npx.stat().st_mode | stat.S_IXUSR)
     return {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
 

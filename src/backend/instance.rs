@@ -46,6 +46,8 @@ pub struct Instance {
     tail: Tail,
     pid: AtomicI32,
     starts: AtomicU64,
+    /// Told of every change of phase.
+    pulse: Arc<Notify>,
     layers: Mutex<Vec<Layer>>,
 }
 
@@ -56,7 +58,7 @@ struct Guarded {
 }
 
 impl Instance {
-    pub(super) fn new(key: InstanceKey, server: Arc<Server>) -> Arc<Self> {
+    pub(super) fn new(key: InstanceKey, server: Arc<Server>, pulse: Arc<Notify>) -> Arc<Self> {
         let times = Times {
             start: server.timeouts.start,
             idle: server.timeouts.idle,
@@ -72,6 +74,7 @@ impl Instance {
             link: Mutex::default(),
             pid: AtomicI32::new(0),
             starts: AtomicU64::new(0),
+            pulse,
             layers: Mutex::default(),
         })
     }
@@ -165,6 +168,9 @@ impl Instance {
         }
         if changed || wake {
             self.poke.notify_one();
+        }
+        if changed {
+            self.pulse.notify_one();
         }
         action
     }

@@ -21,7 +21,9 @@ pub use instance::Instance;
 pub use lease::Lease;
 pub use pending::Call;
 pub use state::Phase;
-pub use supervisor::{AcquireError, Holder, InstanceKey, InstanceStatus, Scope, Speak, Supervisor};
+pub use supervisor::{
+    AcquireError, Counts, Holder, InstanceKey, InstanceStatus, Scope, Speak, Supervisor,
+};
 pub use wire::{Info, Link};
 
 use std::sync::Arc;

@@ -1,6 +1,7 @@
 //! All instances: which one serves whom, and how many start at a time.
 
 use std::{
+    collections::HashSet,
     fmt,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, Weak},
@@ -8,7 +9,7 @@ use std::{
 };
 
 use foldhash::HashMap;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::task::TaskTracker;
 
 use super::{
@@ -16,7 +17,7 @@ use super::{
     state::{Action, Event},
 };
 use crate::{
-    config::{Server, Share},
+    config::{Config, Plan, Server, Share},
     launcher::Layer,
     policy::Permit,
     spawner::Spawner,
@@ -50,6 +51,8 @@ pub struct InstanceKey {
     pub server: Arc<str>,
     pub scope: Scope,
     pub speak: Speak,
+    /// The entry of the config that it was started from.
+    pub revision: u64,
 }
 
 impl fmt::Display for Scope {
@@ -132,6 +135,18 @@ pub struct InstanceStatus {
     pub layers: Vec<Layer>,
 }
 
+/// How many backends run for anybody, have failed for somebody, or do neither; and how many
+/// instances run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Instances with a child.
+    pub running: usize,
+    /// Backends of which none runs and none has failed.
+    pub asleep: usize,
+    /// Backends that do not start.
+    pub failed: usize,
+}
+
 pub struct Supervisor {
     spawner: Spawner,
     servers: RwLock<HashMap<Arc<str>, Arc<Server>>>,
@@ -139,6 +154,7 @@ pub struct Supervisor {
     host: OnceLock<Weak<dyn Host>>,
     turns: Arc<Semaphore>,
     tracker: TaskTracker,
+    pulse: Arc<Notify>,
 }
 
 impl Supervisor {
@@ -153,6 +169,7 @@ impl Supervisor {
             host: OnceLock::new(),
             turns: Arc::new(Semaphore::new(STARTS)),
             tracker,
+            pulse: Arc::default(),
         })
     }
 
@@ -178,17 +195,20 @@ impl Supervisor {
     ) -> Result<Arc<Instance>, AcquireError> {
         let server = self.server(name).ok_or_else(|| AcquireError::Unknown(Arc::clone(name)))?;
         let scope = holder.scope(server.share);
-        let key = InstanceKey { server: Arc::clone(name), scope, speak };
+        let revision = server.revision;
+        let key = InstanceKey { server: Arc::clone(name), scope, speak, revision };
         let mut instances = self.instances();
-        let instance =
-            instances.entry(key).or_insert_with_key(|key| Instance::new(key.clone(), server));
+        let instance = instances
+            .entry(key)
+            .or_insert_with_key(|key| Instance::new(key.clone(), server, Arc::clone(&self.pulse)));
         Ok(Arc::clone(instance))
     }
 
     /// The conversation with the holder's instance, if it runs. Starts nothing.
     pub fn running(&self, name: &str, holder: &Holder, speak: Speak) -> Option<Arc<Instance>> {
         let server = self.server(name)?;
-        let key = InstanceKey { server: name.into(), scope: holder.scope(server.share), speak };
+        let (scope, revision) = (holder.scope(server.share), server.revision);
+        let key = InstanceKey { server: name.into(), scope, speak, revision };
         let instance = self.instances().get(&key).cloned()?;
         (instance.phase() == Phase::Ready).then_some(instance)
     }
@@ -202,7 +222,7 @@ impl Supervisor {
         deadline: Instant,
     ) -> Result<Lease, AcquireError> {
         let server = permit.server();
-        let instance = self.instance(server, holder, speak)?;
+        let mut instance = self.instance(server, holder, speak)?;
         let start = instance.server().timeouts.start;
         let deadline = if self.spawner.must_fetch(instance.server()) {
             deadline + instance.server().timeouts.fetch
@@ -227,6 +247,11 @@ impl Supervisor {
                     return slot(Lease::new(instance, link), deadline).await;
                 }
                 Action::Start => self.launch(&instance),
+                // Of an entry that is no longer in force: the one that is may have an instance.
+                Action::Retired if self.is_stale(&instance) => {
+                    instance = self.instance(server, holder, speak)?;
+                    continue;
+                }
                 Action::Retired => return Err(AcquireError::ShuttingDown),
                 Action::Refuse { until, failures, reason } => {
                     let again = until.saturating_duration_since(Instant::now());
@@ -280,6 +305,40 @@ impl Supervisor {
         }
     }
 
+    /// Whether its entry in the config is no longer in force.
+    fn is_stale(&self, instance: &Instance) -> bool {
+        let key = instance.key();
+        self.server(&key.server).is_none_or(|server| server.revision != key.revision)
+    }
+
+    /// Takes these servers for the ones before. Instances of entries that are gone or differ
+    /// finish their calls, and stop.
+    pub fn apply(&self, servers: &[Server], plan: &Plan) {
+        let enabled = servers.iter().filter(|server| server.enabled);
+        let enabled =
+            enabled.map(|server| (Arc::from(server.name.as_str()), Arc::new(server.clone())));
+        *self.servers.write().unwrap_or_else(PoisonError::into_inner) = enabled.collect();
+        let stale: HashSet<&str> = plan.stale().collect();
+        let instances: Vec<Arc<Instance>> = self.instances().values().cloned().collect();
+        for instance in instances {
+            if !stale.contains(&*instance.key().server) || !self.is_stale(&instance) {
+                continue;
+            }
+            // What only holds an instance, such as a subscription, goes on with the next one.
+            // A call that has its place is about to be sent.
+            let places = instance.server().limits.calls;
+            let busy = instance.link().is_some_and(|link| {
+                link.in_flight() > 0 || link.slots.available_permits() < places
+            });
+            let grace = if busy { instance.server().timeouts.max_call } else { Duration::ZERO };
+            instance.on(Event::Drain { grace });
+            if matches!(instance.phase(), Phase::Stopped | Phase::Backoff) {
+                self.instances().remove(instance.key());
+            }
+        }
+        self.pulse.notify_one();
+    }
+
     /// Instances of which something was left that should not have been.
     pub fn orphans_found(&self) -> u64 {
         self.spawner.orphans_found()
@@ -305,6 +364,33 @@ impl Supervisor {
             }
             key.scope != scope
         });
+    }
+
+    /// The servers that run the plugins of this config.
+    pub fn plugin_hosts(&self, config: &Config) -> Vec<Server> {
+        self.spawner.plugin_hosts(config)
+    }
+
+    /// Told of every change of an instance's phase.
+    pub fn pulse(&self) -> Arc<Notify> {
+        Arc::clone(&self.pulse)
+    }
+
+    pub fn counts(&self) -> Counts {
+        let mut asleep: HashSet<Arc<str>> = {
+            let servers = self.servers.read().unwrap_or_else(PoisonError::into_inner);
+            servers.keys().cloned().collect()
+        };
+        let (mut running, mut failed) = (0, HashSet::new());
+        for (key, instance) in self.instances().iter() {
+            match instance.phase() {
+                Phase::Stopped => continue,
+                Phase::Backoff => drop(failed.insert(Arc::clone(&key.server))),
+                _ => running += 1,
+            }
+            asleep.remove(&key.server);
+        }
+        Counts { running, asleep: asleep.len(), failed: failed.len() }
     }
 
     /// The next call of this server starts it anew; calls in flight end as they would have.

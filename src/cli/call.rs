@@ -11,7 +11,10 @@ use super::{
     client::{Client, Outcome},
     complain, load, on_runtime, own_role, print_line,
 };
-use crate::protocol::{ErrorCode, method};
+use crate::{
+    config::Mode,
+    protocol::{ErrorCode, method},
+};
 
 #[derive(Args)]
 pub(super) struct CallArgs {
@@ -32,7 +35,7 @@ pub(super) fn call(args: CallArgs) -> Exit {
         Ok(arguments) => arguments,
         Err(error) => return complain(&error, Exit::Usage),
     };
-    let loaded = match load(&args.config) {
+    let loaded = match load(&args.config, Mode::Foreground) {
         Ok(loaded) => loaded,
         Err(exit) => return exit,
     };

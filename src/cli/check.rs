@@ -17,14 +17,17 @@ pub(super) struct CheckArgs {
     /// Print the config in force, every default filled in and secrets left out
     #[arg(long)]
     print: bool,
+    /// Check it as the machine's service will read it: from /etc/mcp-gateway, and strictly
+    #[arg(long)]
+    system: bool,
     /// Print problems as a JSON array
     #[arg(long, conflicts_with = "print")]
     json: bool,
 }
 
 /// What each server is given on this machine.
-fn grants(config: &Config, out: &mut String) {
-    let spawner = Spawner::new(config, Mode::Foreground);
+fn grants(config: &Config, mode: Mode, out: &mut String) {
+    let spawner = Spawner::new(config, mode);
     let mut line = |text: String| {
         out.push_str(&text);
         out.push('\n');
@@ -54,7 +57,8 @@ fn grants(config: &Config, out: &mut String) {
 }
 
 pub(super) fn check(args: &CheckArgs) -> Exit {
-    let (config, problems) = match read(&args.config) {
+    let mode = if args.system { Mode::System } else { Mode::Foreground };
+    let (config, problems) = match read(&args.config, mode) {
         Ok(loaded) => (Some(loaded.config), loaded.warnings),
         Err(problems) => (None, problems.0),
     };
@@ -102,7 +106,7 @@ pub(super) fn check(args: &CheckArgs) -> Exit {
         };
         let servers = config.servers.len();
         let mut text = format!("{file}: ok, {enabled} of {servers} servers enabled{plugins}\n");
-        grants(&config, &mut text);
+        grants(&config, mode, &mut text);
         return print_line(text.trim_end());
     }
     if plugins.is_empty() { Exit::Ok } else { Exit::Config }

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    config::Config,
+    config::{Config, Mode},
     daemon::Daemon,
     gateway::{Hello, Layer, Session, Transport},
     policy::Credential,
@@ -52,7 +52,7 @@ struct Progress {
 
 impl Client {
     pub(super) async fn open(config: Config, role: Option<&str>) -> anyhow::Result<Self> {
-        let daemon = Daemon::new(config, role)?;
+        let daemon = Daemon::new(config, role, Mode::Foreground)?;
         let interrupted = daemon.hear_signals()?;
         let principal = daemon.gateway.identify(Credential::Own, None)?;
         let cwd = std::env::current_dir().ok();

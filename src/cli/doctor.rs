@@ -40,7 +40,7 @@ pub(super) struct DoctorArgs {
 type Look = Result<Option<Examined>, StartError>;
 
 pub(super) fn doctor(args: &DoctorArgs) -> Exit {
-    let config = match load(&args.config) {
+    let config = match load(&args.config, Mode::Foreground) {
         Ok(loaded) => loaded.config,
         Err(exit) => return exit,
     };

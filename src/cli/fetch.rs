@@ -18,7 +18,7 @@ pub(super) struct FetchArgs {
 }
 
 pub(super) fn fetch(args: &FetchArgs) -> Exit {
-    let config = match load(&args.config) {
+    let config = match load(&args.config, Mode::Foreground) {
         Ok(loaded) => loaded.config,
         Err(exit) => return exit,
     };

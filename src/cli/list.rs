@@ -13,7 +13,7 @@ use super::{
     print_line,
 };
 use crate::{
-    config::{Config, Profile, Server},
+    config::{Config, Mode, Profile, Server},
     protocol::method,
 };
 
@@ -33,7 +33,7 @@ pub(super) struct ListArgs {
 }
 
 pub(super) fn list(args: &ListArgs) -> Exit {
-    let loaded = match load(&args.config) {
+    let loaded = match load(&args.config, Mode::Foreground) {
         Ok(loaded) => loaded,
         Err(exit) => return exit,
     };

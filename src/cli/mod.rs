@@ -10,6 +10,9 @@ mod list;
 mod new_plugin;
 mod plugins;
 mod serve;
+mod socket;
+mod status;
+mod whoami;
 
 use std::{ffi::OsString, io::Write, path::PathBuf, process::ExitCode};
 
@@ -61,6 +64,7 @@ impl From<Exit> for ExitCode {
 Environment:
   MCP_GATEWAY_ROLE   the role of `roles:` that this gateway acts in
   MCP_GATEWAY_LOG    what is logged, as --log
+  MCP_GATEWAY_SOCKET the socket of a running gateway, for status, reload and whoami
   MCP_GATEWAY_CACHE  where backends' lists are remembered (default ~/.cache/mcp-gateway)
   CREDENTIALS_DIRECTORY  its request-state.key seals what clients carry for several gateways
 
@@ -113,6 +117,17 @@ enum Verb {
     /// Every server's sandbox is put on as for a start, and in it a probe tries to get out. Exit 0;
     /// 1 if something got through that must not; 69 if a server's sandbox cannot be had.
     Doctor(doctor::DoctorArgs),
+    /// Show what a running gateway does: its instances, their state and sandbox, and what failed
+    Status(status::StatusArgs),
+    /// Have a running gateway read its config again, and wait until it has
+    ///
+    /// Servers whose entries did not change go on, and so do the sessions of clients. A file with
+    /// errors changes nothing: every problem is printed, and the exit is 78.
+    Reload(status::ReloadArgs),
+    /// Show what a running gateway sees of you: user, groups, role, and what is visible in it
+    ///
+    /// Exit 77 if no rule of `access:` gives you a role.
+    Whoami(whoami::WhoamiArgs),
     /// Fetch the packages of `npx` and `uvx` servers, which then start without a network
     ///
     /// Each in a sandbox with a network and the server's own home, and nothing else of the machine.
@@ -166,6 +181,9 @@ fn run(args: impl IntoIterator<Item = OsString>) -> Exit {
         Verb::Doctor(args) => doctor::doctor(&args),
         Verb::Fetch(args) => fetch::fetch(&args),
         Verb::Call(args) => call::call(args),
+        Verb::Status(args) => status::status(&args),
+        Verb::Reload(args) => status::reload(&args),
+        Verb::Whoami(args) => whoami::whoami(&args),
         Verb::NewPlugin(args) => new_plugin::new_plugin(&args),
         Verb::Schema => {
             let text = serde_json::to_string_pretty(&config::schema()).unwrap_or_default();
@@ -202,8 +220,8 @@ fn complain(error: &anyhow::Error, exit: Exit) -> Exit {
 }
 
 /// The config that a verb goes by. Problems are printed, warnings too.
-fn load(args: &ConfigArgs) -> Result<Loaded, Exit> {
-    let loaded = read(args).map_err(|problems| {
+fn load(args: &ConfigArgs, mode: Mode) -> Result<Loaded, Exit> {
+    let loaded = read(args, mode).map_err(|problems| {
         eprintln!("{problems}");
         Exit::Config
     })?;
@@ -213,9 +231,9 @@ fn load(args: &ConfigArgs) -> Result<Loaded, Exit> {
     Ok(loaded)
 }
 
-fn read(args: &ConfigArgs) -> Result<Loaded, Problems> {
-    let path = config::discover(args.config.as_deref())?;
-    config::load(path.as_deref(), &|name| std::env::var(name).ok(), Mode::Foreground)
+fn read(args: &ConfigArgs, mode: Mode) -> Result<Loaded, Problems> {
+    let path = config::discover(args.config.as_deref(), mode)?;
+    config::load(path.as_deref(), &|name| std::env::var(name).ok(), mode)
 }
 
 /// The role of our own processes.

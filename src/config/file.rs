@@ -11,13 +11,13 @@ use super::problem::Severity;
 use super::reader::{Reader, Spot};
 use super::server::{self, Around, FILTER_KEYS};
 use super::tree::{At, Entry, Kind, Node};
-use super::{Plugin, RoleRule, Server, locate, plugin};
+use super::{Access, Plugin, RoleRule, Server, access, locate, plugin};
 
 pub(super) const KEYS: &[&str] =
-    &["name", "servers", "plugins", "roles", "idle_timeout", "timeouts", "registry"];
+    &["name", "servers", "plugins", "roles", "access", "idle_timeout", "timeouts", "registry"];
 /// What a file in `conf.d` can add to.
-const PART_KEYS: &[&str] = &["servers", "plugins", "roles"];
-pub(super) const TIMEOUT_KEYS: &[&str] = &["session"];
+const PART_KEYS: &[&str] = &["servers", "plugins", "roles", "access"];
+pub(super) const TIMEOUT_KEYS: &[&str] = &["session", "exit"];
 
 /// What one file says. `None` is what it leaves to the default.
 #[derive(Default)]
@@ -26,8 +26,11 @@ pub(super) struct Part {
     pub(super) servers: Vec<(At, Server)>,
     pub(super) plugins: Vec<Plugin>,
     pub(super) roles: Option<Vec<(At, String, RoleRule)>>,
+    /// Where each role of a rule stands.
+    pub(super) access: Option<Vec<(At, String, Access)>>,
     pub(super) idle_timeout: Option<Option<Duration>>,
     pub(super) session_timeout: Option<Duration>,
+    pub(super) exit_idle: Option<Option<Duration>>,
 }
 
 /// Reads the tree of one file. `idle` is the default from the files before it; `first` is false
@@ -59,6 +62,7 @@ pub(super) fn read(
     if let Some(fields) = fields.get("timeouts").and_then(|spot| reader.fields(spot, TIMEOUT_KEYS))
     {
         part.session_timeout = fields.get("session").and_then(|spot| reader.deadline(&spot));
+        part.exit_idle = fields.get("exit").and_then(|spot| reader.idle(&spot));
     }
     if let Some(spot) = fields.get("registry").filter(|spot| !spot.is_null()) {
         reader.warning(&spot, "is ignored; the gateway keeps no registry, and this key can go");
@@ -73,6 +77,7 @@ pub(super) fn read(
         part.plugins = plugin::read_all(reader, &spot, &around);
     }
     part.roles = fields.get("roles").map(|spot| roles(reader, &spot));
+    part.access = fields.get("access").map(|spot| access::read(reader, &spot));
     part
 }
 

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use super::file::{self, Part};
 use super::problem::{Problem, Problems, Severity};
 use super::reader::Reader;
+use super::suggest::did_you_mean;
 use super::tree::{self, At};
 use super::{Config, locate};
 
@@ -76,6 +77,7 @@ pub(super) fn load_files(
         reader.problems.sort_by_key(|problem| (problem.line, problem.column));
         merge.problems.append(&mut reader.problems);
     }
+    merge.check_access();
     let Merge { config, problems, .. } = merge;
     if problems.iter().any(Problem::is_error) {
         return Err(Problems(problems));
@@ -91,6 +93,8 @@ struct Merge {
     /// Where each server and each role stands, for messages about the second one.
     servers: HashMap<String, Place>,
     roles: HashMap<String, Place>,
+    /// Where the role of each rule of `access` stands.
+    access: Vec<(PathBuf, At, String)>,
     /// Enabled servers by their names without case, and with `_` for `-`.
     similar: HashMap<String, String>,
 }
@@ -109,6 +113,7 @@ impl Merge {
         if let Some(session) = part.session_timeout {
             config.session_timeout = session;
         }
+        config.exit_idle = part.exit_idle.or(config.exit_idle);
         for (at, server) in part.servers {
             let place = format!("servers.{}", server.name);
             if !claim(&mut self.servers, reader, &server.name, at, &place) {
@@ -124,6 +129,13 @@ impl Merge {
             config.servers.push(server);
         }
         config.plugins.extend(part.plugins);
+        if let Some(access) = part.access {
+            let all = config.access.get_or_insert_default();
+            for (at, place, rule) in access {
+                all.push(rule);
+                self.access.push((reader.path.to_owned(), at, place));
+            }
+        }
         if let Some(roles) = part.roles {
             let all = config.roles.get_or_insert_default();
             for (at, name, rule) in roles {
@@ -131,6 +143,26 @@ impl Merge {
                     all.push((name, rule));
                 }
             }
+        }
+    }
+}
+
+impl Merge {
+    /// Every role that a rule gives is one: they may stand in different files.
+    fn check_access(&mut self) {
+        let known: Vec<&str> = self.roles.keys().map(String::as_str).collect();
+        for (rule, (path, at, place)) in self.config.access.iter().flatten().zip(&self.access) {
+            if known.contains(&rule.role.as_str()) {
+                continue;
+            }
+            let hint = did_you_mean(&rule.role, &known);
+            let what = format!("no role named \"{}\" in `roles:`{hint}", rule.role);
+            self.problems.push(Problem {
+                line: at.line,
+                column: at.column,
+                place: place.clone(),
+                ..Problem::whole_file(path, what)
+            });
         }
     }
 }

@@ -7,6 +7,7 @@ use std::ffi::OsStr;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use super::load::Mode;
 use super::problem::{Problem, Problems};
 
 const SYSTEM: &str = "/etc/mcp-gateway";
@@ -50,8 +51,12 @@ impl Folders {
 }
 
 /// Finds the config file. `Ok(None)` is an empty gateway; an explicit path must exist, and an
-/// empty one counts as not given.
-pub fn discover(explicit: Option<&Path>) -> Result<Option<PathBuf>, Problems> {
+/// empty one counts as not given. The machine's service looks nowhere but in the system's folder.
+pub fn discover(explicit: Option<&Path>, mode: Mode) -> Result<Option<PathBuf>, Problems> {
+    if mode == Mode::System {
+        let nowhere = Path::new(SYSTEM);
+        return discover_in(explicit, nowhere, None, nowhere);
+    }
     let var = |name| std::env::var_os(name).map(PathBuf::from);
     let user = var("XDG_CONFIG_HOME")
         .filter(|dir| dir.is_absolute())

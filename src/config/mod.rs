@@ -9,6 +9,8 @@
 
 #![forbid(unsafe_code)]
 
+mod access;
+mod diff;
 mod env;
 mod file;
 mod load;
@@ -33,6 +35,7 @@ mod write;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use diff::Plan;
 pub use load::{Loaded, Mode, load};
 pub use locate::{Folders, discover};
 pub use plugin::{Plugin, Source};
@@ -52,10 +55,15 @@ pub struct Config {
     pub plugins: Vec<Plugin>,
     /// In the order of the file; `None` if there is no `roles` section.
     pub roles: Option<Vec<(String, RoleRule)>>,
+    /// Who has which role, in the order of the files; `None` if there is no `access` section.
+    pub access: Option<Vec<Access>>,
     /// How long an instance without a lease is kept; `None` is for ever.
     pub idle_timeout: Option<Duration>,
     /// How long a quiet HTTP session is remembered.
     pub session_timeout: Duration,
+    /// How long the gateway may have nothing to do before it exits; `Some(None)` is never, and
+    /// `None` that the file says nothing of it.
+    pub exit_idle: Option<Option<Duration>>,
     /// The file it came from, without those of `conf.d`.
     pub path: Option<PathBuf>,
 }
@@ -67,8 +75,10 @@ impl Default for Config {
             servers: Vec::new(),
             plugins: Vec::new(),
             roles: None,
+            access: None,
             idle_timeout: Some(Duration::from_secs(300)),
             session_timeout: Duration::from_secs(30 * 60),
+            exit_idle: None,
             path: None,
         }
     }
@@ -102,6 +112,8 @@ pub struct Server {
     pub limits: Limits,
     pub sandbox: Sandbox,
     pub tools: ToolFilter,
+    /// Tells this entry from others that had its name before a reload. Not in the file.
+    pub revision: u64,
     /// Of a host of plugins.
     pub code: Option<Code>,
 }
@@ -125,6 +137,7 @@ impl Server {
             limits: Limits::default(),
             sandbox: Sandbox::default(),
             tools: ToolFilter::default(),
+            revision: 0,
             code: None,
         }
     }
@@ -157,6 +170,13 @@ pub enum Share {
     Session,
     Project,
     All,
+}
+
+impl Share {
+    pub fn word(self) -> &'static str {
+        let word = server::SHARE.iter().find(|(_, share)| *share == self);
+        word.map_or("user", |(word, _)| word)
+    }
 }
 
 /// A directory that the server is told of as an MCP root.
@@ -231,4 +251,29 @@ pub enum RoleRule {
         allow: Option<Vec<String>>,
         deny: Vec<String>,
     },
+}
+
+/// One rule of `access`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Access {
+    pub who: Who,
+    /// One of the roles.
+    pub role: String,
+}
+
+/// Whom a rule is for: the name as it was written, and its number on this machine, if it has one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Who {
+    User { name: String, id: Option<u32> },
+    Group { name: String, id: Option<u32> },
+}
+
+impl std::fmt::Display for Access {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (kind, name) = match &self.who {
+            Who::User { name, .. } => ("user", name),
+            Who::Group { name, .. } => ("group", name),
+        };
+        write!(f, "{{{kind}: {name}, role: {}}}", self.role)
+    }
 }

@@ -32,6 +32,9 @@ struct GatewayFile {
     /// What each role may see and call, by the role's name. Without this key there are no roles,
     /// and everything may be called.
     roles: Option<BTreeMap<String, Option<RoleEntry>>>,
+    /// Who has which role: the first rule that fits. Nobody else is served, but for the gateway's
+    /// own user where it is no system service.
+    access: Option<Vec<AccessEntry>>,
     /// How long a server runs on after its last call; 0 is for ever. A bare number is seconds.
     /// Default: 300s.
     #[schemars(schema_with = "duration")]
@@ -50,6 +53,10 @@ struct GatewayTimeouts {
     /// How long a quiet HTTP session is remembered. Default: 30m.
     #[schemars(schema_with = "duration")]
     session: Option<()>,
+    /// How long the gateway may have nothing to do before it exits; 0 is for ever. Default: 60s
+    /// where its sockets are held by the init system, which starts it again; else 0.
+    #[schemars(schema_with = "duration")]
+    exit: Option<()>,
 }
 
 /// One MCP server: a command that talks over its stdin and stdout.
@@ -299,6 +306,20 @@ struct PluginMap {
     tools: Option<Globs>,
 }
 
+/// Whom the kernel names at the other end of the Unix socket, and the role that it has.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields, transform = role_required)]
+struct AccessEntry {
+    /// A user, by name or number.
+    #[schemars(schema_with = "name_or_number")]
+    user: Option<()>,
+    /// A group, by name or number.
+    #[schemars(schema_with = "name_or_number")]
+    group: Option<()>,
+    /// One of `roles`.
+    role: String,
+}
+
 /// null is everything.
 #[derive(JsonSchema)]
 #[schemars(untagged)]
@@ -324,6 +345,10 @@ fn all_optional(schema: &mut Schema) {
     schema.remove("required");
 }
 
+fn role_required(schema: &mut Schema) {
+    schema.insert("required".to_owned(), serde_json::json!(["role"]));
+}
+
 /// Sections for anchors. Whether one of them has its anchor is beyond a schema; a plain value
 /// under an unknown key is most likely a slip.
 fn own_section() -> serde_json::Value {
@@ -337,6 +362,10 @@ fn marked_section() -> serde_json::Value {
 
 fn text(_: &mut SchemaGenerator) -> Schema {
     json_schema!({ "type": ["string", "number", "boolean"] })
+}
+
+fn name_or_number(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": ["string", "integer"] })
 }
 
 fn text_or_null(_: &mut SchemaGenerator) -> Schema {

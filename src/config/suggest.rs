@@ -8,6 +8,7 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("serverUrl", "remote servers are not supported"),
     ("headers", "remote servers are not supported"),
     ("type", "leave it out: every server is a command that talks over stdio"),
+    ("token", "tokens are not supported; write `user:` or `group:`, whom the kernel vouches for"),
     ("transport", "leave it out: every server is a command that talks over stdio"),
     ("disabled", "use `enabled: false`"),
     ("timeout", "use `timeouts: {call: …}`"),

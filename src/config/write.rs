@@ -10,7 +10,8 @@ use super::quantity::{duration_text, size_text};
 use super::sandbox::{LAYERS, PROFILES};
 use super::server::{DISCOVER, SHARE};
 use super::{
-    Config, Limits, Network, Plugin, Profile, RoleRule, Root, Sandbox, Server, Source, ToolFilter,
+    Access, Config, Limits, Network, Plugin, Profile, RoleRule, Root, Sandbox, Server, Source,
+    ToolFilter, Who,
 };
 
 /// Writes the whole configuration, without secrets.
@@ -19,15 +20,23 @@ pub fn write_yaml(config: &Config) -> String {
     let mut top = vec![
         ("name", text(&config.name)),
         ("idle_timeout", idle(config.idle_timeout)),
-        ("timeouts", map([("session", duration(config.session_timeout))])),
+        ("timeouts", timeouts(config)),
         ("servers", map(servers)),
         ("plugins", config.plugins.iter().map(plugin).collect()),
     ];
     if let Some(roles) = &config.roles {
         top.push(("roles", map(roles.iter().map(|(name, rule)| (name.as_str(), role(rule))))));
     }
+    if let Some(access) = &config.access {
+        top.push(("access", access.iter().map(rule).collect()));
+    }
     // Writing a tree of texts to a string has no way to fail.
     serde_yaml::to_string(&map(top)).unwrap_or_default()
+}
+
+fn timeouts(config: &Config) -> Value {
+    let exit = config.exit_idle.map(|exit| ("exit", idle(exit)));
+    map([("session", duration(config.session_timeout))].into_iter().chain(exit))
 }
 
 fn value(server: &Server) -> Value {
@@ -121,6 +130,14 @@ fn plugin(plugin: &Plugin) -> Value {
     keys.extend(plugin.path.as_deref().map(|folder| ("path", path(folder))));
     keys.extend(plugin.python.as_ref().map(|python| ("python", text(python))));
     map(keys.into_iter().chain(of_host))
+}
+
+fn rule(rule: &Access) -> Value {
+    let who = match &rule.who {
+        Who::User { name, .. } => ("user", text(name)),
+        Who::Group { name, .. } => ("group", text(name)),
+    };
+    map([who, ("role", text(&rule.role))])
 }
 
 fn role(rule: &RoleRule) -> Value {

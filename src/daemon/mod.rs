@@ -1,28 +1,26 @@
 //! The front process: builds every room, wires them, and takes them down in reverse.
 #![forbid(unsafe_code)]
 
+mod doors;
+mod idle;
 pub mod logging;
+mod notify;
+mod reload;
 mod signals;
 mod watch;
 
-use std::{
-    env, io,
-    net::{IpAddr, SocketAddr},
-    path::PathBuf,
-    sync::Arc,
-    time::Duration,
-};
+use std::{env, io, path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use tokio::net::TcpListener;
+use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::{
     backend::Supervisor,
     config::{Config, Folders, Mode, Profile, Server},
-    frontend::{self, Limits, Shared, http, stdio, unix},
+    frontend::{self, Limits, Shared, stdio},
     gateway::{Gateway, Keys},
-    policy::{Credential, Policy},
+    policy::{Credential, Denied, Policy},
     spawner::Spawner,
     sys::{fds, peer},
 };
@@ -39,28 +37,21 @@ pub struct Daemon {
     tracker: TaskTracker,
     drain: CancellationToken,
     kill: CancellationToken,
+    role: Option<String>,
+    mode: Mode,
     /// Of plugins' code.
     _watch: watch::Watch,
 }
 
-/// Where `serve` listens.
-#[derive(Clone, Debug)]
-pub struct Listen {
-    pub tcp: Option<(IpAddr, u16)>,
-    pub socket: Option<PathBuf>,
-    /// Serve anyone who reaches the TCP port, as ourselves.
-    pub anyone: bool,
-}
-
 impl Daemon {
     /// Must be called on the runtime that will run it.
-    pub fn new(mut config: Config, role: Option<&str>) -> anyhow::Result<Self> {
+    pub fn new(mut config: Config, role: Option<&str>, mode: Mode) -> anyhow::Result<Self> {
         fds::keep_from_children();
-        let spawner = Spawner::new(&config, Mode::Foreground);
+        let spawner = Spawner::new(&config, mode);
         // First, so that no server has the name of a plugin's tool.
         config.servers.splice(0..0, spawner.plugin_hosts(&config));
         spawner.begin();
-        let policy = Policy::new(&config, peer::own_uid(), role)?;
+        let policy = rules(&config, role, mode)?;
         let owner = policy.identify(&Credential::Own, None)?;
         let tracker = TaskTracker::new();
         for server in config.servers.iter().filter(|server| server.enabled) {
@@ -72,7 +63,7 @@ impl Daemon {
             config.servers.iter().filter(|server| server.code.is_some()).cloned().collect();
         let supervisor = Supervisor::new(&config.servers, spawner, tracker.clone());
         let gateway = Gateway::new(
-            Arc::new(config),
+            config,
             policy,
             supervisor,
             Folders::find(&|name| env::var(name).ok()).cache,
@@ -87,55 +78,48 @@ impl Daemon {
             drain.clone(),
             kill.clone(),
         );
-        gateway.start_eager(&owner);
+        gateway.start_eager(&owner, &|_| true);
         let _watch = watch::Watch::start(watched.iter(), &gateway, &tracker, &drain);
-        Ok(Daemon { gateway, shared, tracker, drain, kill, _watch })
+        let role = role.map(str::to_owned);
+        Ok(Daemon { gateway, shared, tracker, drain, kill, role, mode, _watch })
     }
 
     /// Completes at the first signal; the second ends [`Daemon::finish`] at once.
     pub fn hear_signals(&self) -> anyhow::Result<CancellationToken> {
-        signals::listen(&self.tracker, self.drain.clone(), self.kill.clone())?;
+        signals::listen(&self.tracker, self.drain.clone(), self.kill.clone(), None)?;
         Ok(self.drain.clone())
     }
 
-    /// Serves sockets until a signal.
-    pub async fn serve(self, listen: Listen) -> anyhow::Result<()> {
-        self.hear_signals()?;
-        let doors = TaskTracker::new();
-        let mut socket_file = None;
-        if let Some((address, port)) = listen.tcp {
-            let listener = TcpListener::bind(SocketAddr::new(address, port))
-                .await
-                .with_context(|| format!("cannot listen on {address} port {port}"))?;
-            let local = listener.local_addr()?;
-            let access = if listen.anyone { http::Access::Anyone } else { http::Access::OwnUid };
-            if listen.anyone {
-                tracing::warn!(
-                    "whoever reaches {local} acts as uid {}: no authentication",
-                    peer::own_uid()
-                );
+    /// Serves sockets until a signal, or until there has been nothing to do for long enough.
+    /// `load` is how the config was read.
+    pub async fn serve(self, listen: Listen, load: Load) -> anyhow::Result<()> {
+        let asked = Arc::new(Notify::new());
+        let hangup = Some(Arc::clone(&asked));
+        signals::listen(&self.tracker, self.drain.clone(), self.kill.clone(), hangup)?;
+        let (gateway, tracker) = (Arc::clone(&self.gateway), self.tracker.clone());
+        let reloader = Reloader::new(gateway, load, self.role.clone(), self.mode, tracker);
+        self.shared.set_reloader(Box::new(Asked(Arc::clone(&reloader))));
+        let hears = reloader.hear(asked, Arc::clone(&self.shared), self.drain.clone());
+        self.tracker.spawn(hears);
+        let activated = !listen.handed.is_empty();
+        let doors = Doors::open(&self.shared, listen).await?;
+        let told = notify::keep_told(Arc::clone(&self.gateway), self.drain.clone());
+        self.tracker.spawn(told);
+        notify::ready(&self.gateway);
+        tokio::select! {
+            () = self.drain.cancelled() => notify::stopping("finishing what runs"),
+            () = idle::wait(Arc::clone(&self.gateway), Arc::clone(&self.shared), activated) => {
+                tracing::info!("nothing to do: exiting");
+                notify::stopping("nothing to do");
             }
-            tracing::info!("listening on http://{local}/mcp");
-            let options = http::Options { access, hosts: Vec::new() };
-            doors.spawn(http::serve(Arc::clone(&self.shared), listener, options));
         }
-        if let Some(path) = &listen.socket {
-            let listener = unix::bind(path).await.context("cannot listen on the socket")?;
-            tracing::info!("listening on {}", path.display());
-            socket_file = Some(path.clone());
-            doors.spawn(unix::serve(Arc::clone(&self.shared), listener));
-        }
-        doors.close();
-        self.drain.cancelled().await;
         self.finish().await;
         tokio::select! {
-            () = doors.wait() => {}
+            () = doors.closed() => {}
             () = self.kill.cancelled() => {}
             () = tokio::time::sleep(CLOSING) => {}
         }
-        if let Some(path) = socket_file {
-            let _ = std::fs::remove_file(path);
-        }
+        doors.remove();
         Ok(())
     }
 
@@ -171,6 +155,15 @@ impl Daemon {
     }
 }
 
+/// The rules of this config: in a system service nobody is served whom they do not name.
+fn rules(config: &Config, role: Option<&str>, mode: Mode) -> Result<Policy, Denied> {
+    let policy = Policy::new(config, peer::own_uid(), role)?;
+    Ok(match mode {
+        Mode::Foreground => policy,
+        Mode::System => policy.by_rules_alone(),
+    })
+}
+
 /// What seals the states that clients carry for us: a credential of the init system's, for several
 /// gateways that serve the same clients, or a key of this process alone.
 fn state_keys() -> anyhow::Result<Keys> {
@@ -183,4 +176,9 @@ fn state_keys() -> anyhow::Result<Keys> {
     }
 }
 
+pub use doors::Listen;
 pub use frontend::stdio::Options as StdioOptions;
+pub use reload::Load;
+
+use doors::Doors;
+use reload::{Asked, Reloader};

@@ -14,7 +14,7 @@ use std::{
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::task::TaskTracker;
 
-use super::Shared;
+use super::{Shared, awake::Awake};
 
 /// Out of descriptors or memory: others must close something first.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -25,7 +25,7 @@ pub(super) async fn accept<T, F>(
     shared: &Arc<Shared>,
     gates: &[&Arc<Semaphore>],
     mut poll: impl FnMut(&mut Context<'_>) -> Poll<io::Result<T>>,
-    mut serve: impl FnMut(T) -> F,
+    mut serve: impl FnMut(T, Awake) -> F,
 ) where
     F: Future<Output = ()> + Send + 'static,
 {
@@ -35,18 +35,21 @@ pub(super) async fn accept<T, F>(
         // dropped `next` loses no connection that was accepted, except to `drain` or `kill`.
         let next = async {
             let accepted = poll_fn(&mut poll).await;
+            let awake = shared.awake();
             let permits = if accepted.is_ok() { enter(gates).await } else { Vec::new() };
-            (permits, accepted)
+            (awake, permits, accepted)
         };
-        let (permits, accepted) = tokio::select! {
+        let (awake, permits, accepted) = tokio::select! {
             biased;
             () = shared.kill.cancelled() => break,
             () = shared.drain.cancelled() => break,
+            // Nothing is in hand: that would have kept us from it.
+            () = shared.wakefulness.over() => break,
             next = next => next,
         };
         match accepted {
             Ok(stream) => {
-                let served = serve(stream);
+                let served = serve(stream, awake);
                 shared.tracker.spawn(connections.track_future(async move {
                     served.await;
                     drop(permits);
@@ -60,7 +63,9 @@ pub(super) async fn accept<T, F>(
         }
     }
     // Connections wait for `drain` alone; `kill` reaches them through it.
-    shared.drain.cancel();
+    if !shared.wakefulness.is_over() {
+        shared.drain.cancel();
+    }
     connections.close();
     tokio::select! {
         () = shared.kill.cancelled() => {}

@@ -10,7 +10,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_util::task::TaskTracker;
 
-use super::{Shared, batch};
+use super::{Shared, awake::Awake, batch};
 use crate::{
     gateway::Session,
     protocol::{
@@ -23,6 +23,22 @@ use crate::{
 const CHUNK: usize = 32 << 10;
 /// Room that a read asks for when little is left. What an idle connection keeps.
 const ROOM: usize = 8 << 10;
+
+/// The last line of a connection whose client asked for it: the gateway goes, and has read nothing
+/// that it has not answered.
+const FAREWELL: &[u8] = br#"{"jsonrpc":"2.0","method":"notifications/mcp-gateway/idle"}"#;
+
+/// Told to such a client when `drain` begins: what it asks for now is better asked of the next one.
+const CLOSING: &[u8] = br#"{"jsonrpc":"2.0","method":"notifications/mcp-gateway/closing"}"#;
+
+/// How a connection began.
+#[derive(Default)]
+pub(super) struct Options {
+    /// The client wants to hear why it is left.
+    pub(super) farewell: bool,
+    /// Held until what came with the beginning has been looked at.
+    pub(super) awake: Option<Awake>,
+}
 
 /// Finds lines in what was read. Keeps at most one unfinished line.
 pub(super) struct Lines {
@@ -73,6 +89,11 @@ impl Lines {
         }
     }
 
+    /// Whether nothing of a line has come.
+    fn is_empty(&self) -> bool {
+        self.buffer.is_empty()
+    }
+
     /// Reads once. `Ok(false)`: end of file.
     pub(super) async fn fill(
         &mut self,
@@ -90,14 +111,15 @@ impl Lines {
     }
 }
 
-/// Carries one session over a pair of byte streams until one of them ends, or `drain` or `kill`
-/// comes. Closes the session.
+/// Carries one session over a pair of byte streams until one of them ends, the gateway exits
+/// because it is idle, or `drain` or `kill` comes. Closes the session.
 pub(super) async fn run<R, W>(
     shared: &Arc<Shared>,
     session: &Arc<Session>,
     reader: R,
     writer: W,
     lines: Lines,
+    options: Options,
 ) where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
@@ -108,8 +130,12 @@ pub(super) async fn run<R, W>(
     let works = TaskTracker::new();
     let mut write = pin!(write(waiting, writer, limits.write_stall));
     let read = async {
-        let incoming = Incoming { shared, session, replies: &replies, works: &works };
-        incoming.run(reader, lines).await;
+        let farewell = options.farewell;
+        let incoming = Incoming { shared, session, replies: &replies, works: &works, farewell };
+        let finished = incoming.run(reader, lines, options.awake).await;
+        if farewell && finished {
+            let _ = replies.notify(Bytes::from_static(FAREWELL));
+        }
         // The client has nothing more to say; what it asked for may still be answered, but what
         // it only listens to ends.
         session.hang_up();
@@ -136,11 +162,18 @@ struct Incoming<'a> {
     session: &'a Arc<Session>,
     replies: &'a Sender,
     works: &'a TaskTracker,
+    farewell: bool,
 }
 
 impl Incoming<'_> {
-    /// Until the end of the input, or `drain` with nothing left in flight.
-    async fn run(&self, mut reader: impl AsyncRead + Unpin, mut lines: Lines) {
+    /// Until the end of the input, `drain` with nothing left in flight, or the gateway's idle end.
+    /// True if it is the gateway that ends it, with all answered that was read.
+    async fn run(
+        &self,
+        mut reader: impl AsyncRead + Unpin,
+        mut lines: Lines,
+        mut awake: Option<Awake>,
+    ) -> bool {
         let mut draining = false;
         loop {
             while let Some(line) = lines.next() {
@@ -149,24 +182,34 @@ impl Incoming<'_> {
                     Line::TooLong => self.reply(too_long(self.shared.limits.message)),
                 };
                 if !taken {
-                    return;
+                    return false;
                 }
+            }
+            // Half a line is somebody at work.
+            match (lines.is_empty(), &awake) {
+                (true, _) => drop(awake.take()),
+                (false, None) => awake = Some(self.shared.awake()),
+                (false, Some(_)) => {}
             }
             // A read that is dropped has read nothing, so no line is lost.
             tokio::select! {
                 biased;
+                () = self.shared.wakefulness.over() => return true,
                 () = self.shared.drain.cancelled(), if !draining => {
                     // Answers to the backends' questions still come in; requests do not.
                     draining = true;
+                    if self.farewell {
+                        let _ = self.replies.notify(Bytes::from_static(CLOSING));
+                    }
                     self.works.close();
                 }
-                () = self.works.wait(), if draining => return,
+                () = self.works.wait(), if draining => return true,
                 read = lines.fill(&mut reader) => match read {
                     Ok(true) => {}
-                    Ok(false) => return,
+                    Ok(false) => return false,
                     Err(error) => {
                         tracing::debug!(%error, "a client's input failed");
-                        return;
+                        return false;
                     }
                 },
             }
@@ -175,6 +218,7 @@ impl Incoming<'_> {
 
     /// False when the client no longer reads.
     fn line(&self, line: Bytes, draining: bool) -> bool {
+        self.shared.wakefulness.note();
         if batch::is_batch(&line) && self.session.version().is_some_and(|v| v.has_batches()) {
             return self.batch(&line, draining);
         }

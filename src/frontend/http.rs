@@ -6,6 +6,7 @@
 
 mod answer;
 mod connection;
+mod control;
 mod events;
 mod get;
 mod head;
@@ -23,19 +24,15 @@ use std::{net::SocketAddr, sync::Arc};
 use bytes::Bytes;
 use tokio::net::{TcpListener, TcpStream, UnixStream};
 
-use super::{Shared, accept};
-use crate::{
-    gateway::Transport,
-    policy::{Credential, Denied, Principal},
-    sys::peer,
-};
-use connection::Connection;
+use super::{Shared, accept, awake::Awake};
+use crate::{gateway::Transport, policy::Credential, sys::peer};
+use connection::{Caller, Connection};
 use origin::Hosts;
 
 /// What all HTTP connections share.
 #[derive(Default)]
 pub(super) struct State {
-    sessions: sessions::Sessions,
+    pub(super) sessions: sessions::Sessions,
     sse: sse::Clients,
     pulse: Arc<pulse::Pulse>,
     priming: pulse::Priming,
@@ -66,8 +63,9 @@ pub async fn serve(shared: Arc<Shared>, listener: TcpListener, options: Options)
         &shared,
         &[&shared.tcp_connections, &shared.connections],
         |context| listener.poll_accept(context),
-        |(stream, peer)| {
-            over_tcp(Arc::clone(&shared), stream, peer, options.access, Arc::clone(&hosts))
+        |(stream, peer), awake| {
+            let hosts = Arc::clone(&hosts);
+            over_tcp(Arc::clone(&shared), stream, peer, options.access, hosts, awake)
         },
     )
     .await;
@@ -79,6 +77,7 @@ async fn over_tcp(
     peer: SocketAddr,
     access: Access,
     names: Arc<[String]>,
+    awake: Awake,
 ) {
     let local = match (stream.local_addr(), stream.set_nodelay(true)) {
         (Ok(local), Ok(())) => local,
@@ -91,15 +90,13 @@ async fn over_tcp(
         Access::Anyone => Ok(Credential::Tcp { uid: peer::own_uid() }),
         Access::OwnUid => own(local, peer),
     };
-    let principal = credential.and_then(|credential| {
-        shared.gateway.identify(credential, None).map_err(|denied| denied.to_string())
-    });
-    if let Err(why) = &principal {
+    let caller = credential.map_or_else(Caller::Unknown, Caller::Known);
+    let hosts = Some(Hosts { address: local, names });
+    let connection = Connection::new(shared, caller, hosts, Transport::Http);
+    if let Err(why) = connection.principal() {
         tracing::warn!(%peer, why, "a tcp client is refused");
     }
-    let hosts = Some(Hosts { address: local, names });
-    let connection = Connection::new(shared, principal, hosts, Transport::Http);
-    connection::drive(connection, stream, Bytes::new()).await;
+    connection::drive(connection, stream, Bytes::new(), awake).await;
 }
 
 /// TCP names nobody, but a socket on this machine has an owner.
@@ -127,11 +124,11 @@ pub(super) async fn over_unix(
     shared: Arc<Shared>,
     stream: UnixStream,
     read: Bytes,
-    principal: Result<Arc<Principal>, Denied>,
+    credential: Credential,
+    awake: Awake,
 ) {
-    let principal = principal.map_err(|denied| denied.to_string());
-    let connection = Connection::new(shared, principal, None, Transport::Unix);
-    connection::drive(connection, stream, read).await;
+    let connection = Connection::new(shared, Caller::Known(credential), None, Transport::Unix);
+    connection::drive(connection, stream, read, awake).await;
 }
 
 /// Beats for the streams and sweeps the sessions, until `drain`.
@@ -141,6 +138,7 @@ pub(super) async fn background(shared: Arc<Shared>) {
         tokio::select! {
             biased;
             () = shared.drain.cancelled() => break,
+            () = shared.wakefulness.over() => break,
             // One timer for all. It also keeps a near deadline in the runtime's timer wheel, so
             // that arming a farther one never has to wake the driver.
             () = tokio::time::sleep(shared.limits.heartbeat) => {}
@@ -156,6 +154,7 @@ pub(super) async fn background(shared: Arc<Shared>) {
 pub(super) async fn priming(shared: Arc<Shared>) {
     tokio::select! {
         () = shared.drain.cancelled() => {}
+        () = shared.wakefulness.over() => {}
         () = shared.http.priming.run(shared.limits.prime_after) => {}
     }
 }

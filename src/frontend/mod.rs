@@ -10,6 +10,8 @@
 #![forbid(unsafe_code)]
 
 mod accept;
+pub mod activation;
+mod awake;
 mod batch;
 mod framed;
 pub mod http;
@@ -18,17 +20,20 @@ pub mod stdio;
 pub mod unix;
 
 use std::{
+    pin::Pin,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
 };
 
+use serde_json::Value;
 use tokio::sync::Semaphore;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use crate::gateway::Gateway;
+use awake::{Awake, Wakefulness};
 
 /// What strangers may cost us. The defaults are meant for everyone; tests inject short ones.
 #[derive(Clone, Debug)]
@@ -116,6 +121,14 @@ pub struct Shared {
     tcp_connections: Arc<Semaphore>,
     http: http::State,
     background: AtomicBool,
+    wakefulness: Arc<Wakefulness>,
+    reloader: OnceLock<Box<dyn Reload>>,
+}
+
+/// What reads the config again, for who may ask for it.
+pub trait Reload: Send + Sync {
+    /// What was done; or every problem that kept it from being done.
+    fn reload(&self) -> Pin<Box<dyn Future<Output = Result<Value, Vec<String>>> + Send + '_>>;
 }
 
 impl Shared {
@@ -133,12 +146,54 @@ impl Shared {
             started: Instant::now(),
             http: http::State::default(),
             background: AtomicBool::new(false),
+            wakefulness: Arc::default(),
+            reloader: OnceLock::new(),
             gateway,
             limits,
             tracker,
             drain,
             kill,
         })
+    }
+
+    /// Whom `/reload` is passed to. Set once, before the first door opens.
+    pub fn set_reloader(&self, reloader: Box<dyn Reload>) {
+        let _ = self.reloader.set(reloader);
+    }
+
+    async fn reload(&self) -> Option<Result<Value, Vec<String>>> {
+        match self.reloader.get() {
+            Some(reloader) => Some(reloader.reload().await),
+            None => None,
+        }
+    }
+
+    /// From now on the gateway is not idle, until this is dropped.
+    fn awake(&self) -> Awake {
+        self.wakefulness.hold()
+    }
+
+    /// The same, for work that no client waits for.
+    pub fn stay_awake(&self) -> impl Drop + Send + use<> {
+        self.wakefulness.hold()
+    }
+
+    /// Whether any client wants something, or has something coming: a message that has not come
+    /// whole, a request, an open stream, an answer to come back for. Connections that are open
+    /// and quiet do not count.
+    pub fn is_wanted(&self) -> bool {
+        self.wakefulness.is_held() || self.http.sessions.have_unsent()
+    }
+
+    /// Counts what clients do: the same number twice, and nothing was done between.
+    pub fn events(&self) -> u64 {
+        self.wakefulness.events()
+    }
+
+    /// Ends quiet connections, and takes no more: whoever comes now finds the next gateway. Only
+    /// while nobody wants anything.
+    pub fn quit(&self) {
+        self.wakefulness.quit();
     }
 
     /// Milliseconds since the start: small enough for an atomic.

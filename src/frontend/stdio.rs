@@ -53,6 +53,6 @@ where
     let hello = Hello { principal, layer, cwd: options.cwd, transport: Transport::Stdio };
     let session = shared.gateway.open(hello).map_err(Refused::Open)?;
     let lines = Lines::new(shared.limits.message, BytesMut::new());
-    framed::run(&shared, &session, reader, writer, lines).await;
+    framed::run(&shared, &session, reader, writer, lines, framed::Options::default()).await;
     Ok(())
 }

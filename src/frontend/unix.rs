@@ -16,6 +16,7 @@ use tokio::{
 
 use super::{
     Shared, accept,
+    awake::Awake,
     framed::{self, Lines},
     http,
     preface::{self, Opening, Preface},
@@ -34,7 +35,7 @@ pub async fn serve(shared: Arc<Shared>, listener: UnixListener) {
         &shared,
         &[&shared.connections],
         |context| listener.poll_accept(context),
-        |(stream, _)| connection(Arc::clone(&shared), stream),
+        |(stream, _), awake| connection(Arc::clone(&shared), stream, awake),
     )
     .await;
 }
@@ -92,7 +93,7 @@ fn make_room(path: &Path) -> io::Result<()> {
     fs::remove_file(path)
 }
 
-async fn connection(shared: Arc<Shared>, mut stream: UnixStream) {
+async fn connection(shared: Arc<Shared>, mut stream: UnixStream, awake: Awake) {
     let credential = match peer::unix(&stream) {
         Ok(peer) => {
             Credential::Peer { uid: peer.uid, gid: peer.gid, pid: peer.pid, groups: peer.groups }
@@ -109,11 +110,11 @@ async fn connection(shared: Arc<Shared>, mut stream: UnixStream) {
     };
     match start {
         Ok(Ok(Start::Http(read))) => {
-            let principal = shared.gateway.identify(credential, None);
-            http::over_unix(shared, stream, read.freeze(), principal).await;
+            http::over_unix(shared, stream, read.freeze(), credential, awake).await;
         }
         Ok(Ok(Start::Framed(preface, read))) => {
-            if let Err(why) = session(&shared, &mut stream, credential, preface, read).await {
+            if let Err(why) = session(&shared, &mut stream, credential, preface, read, awake).await
+            {
                 refuse(&shared, stream, &why).await;
             }
         }
@@ -164,6 +165,7 @@ async fn session(
     credential: Credential,
     preface: Preface,
     read: BytesMut,
+    awake: Awake,
 ) -> Result<(), String> {
     let gateway = &shared.gateway;
     let principal = gateway
@@ -174,7 +176,8 @@ async fn session(
     let session = gateway.open(hello).map_err(|error| error.to_string())?;
     let (reader, writer) = stream.split();
     let lines = Lines::new(shared.limits.message, read);
-    framed::run(shared, &session, reader, writer, lines).await;
+    let options = framed::Options { farewell: preface.farewell, awake: Some(awake) };
+    framed::run(shared, &session, reader, writer, lines, options).await;
     Ok(())
 }
 

@@ -12,6 +12,10 @@ const BYTES: usize = 1 << 20;
 pub(super) struct Backlog(VecDeque<Bytes>);
 
 impl Backlog {
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub(super) fn push(&mut self, message: Bytes) {
         self.0.push_back(message);
         let mut bytes: usize = self.0.iter().map(Bytes::len).sum();

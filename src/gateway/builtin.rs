@@ -11,7 +11,11 @@ use super::{
     lists,
     router::{Answer, Backend, Request},
 };
-use crate::{backend::Phase, launcher::Layer, policy::Target};
+use crate::{
+    backend::{InstanceStatus, Phase},
+    launcher::Layer,
+    policy::Target,
+};
 
 /// The answer to `gateway_status`.
 pub(super) fn status(session: &Session) -> Answer {
@@ -25,7 +29,7 @@ pub(super) async fn connect(request: &Request<'_>, server: &Arc<str>) -> Result<
     let gateway = session.gateway();
     // Discovery is a call like any other: the role must let this principal see the backend.
     let target = Target::Server { server };
-    if gateway.policy.authorize(session.principal(), target).is_none() {
+    if gateway.now().policy.authorize(&session.principal(), target).is_none() {
         let name = request.message.name().unwrap_or_default();
         return Err(Failure::UnknownTool(name.into_owned()));
     }
@@ -73,11 +77,12 @@ impl Gateway {
     fn status(&self, session: &Session) -> Value {
         let visible = |name: &str| {
             let target = Target::Server { server: name };
-            self.policy.authorize(session.principal(), target).is_some()
+            self.now().policy.authorize(&session.principal(), target).is_some()
         };
         let running = self.supervisor.status();
         let servers: Vec<Value> = self
             .servers()
+            .iter()
             .filter(|server| visible(&server.name))
             .map(|server| {
                 let own = self.key(server, session);
@@ -85,22 +90,7 @@ impl Gateway {
                 let instances: Vec<Value> = running
                     .iter()
                     .filter(|instance| *instance.server == *server.name)
-                    .map(|instance| {
-                        json!({
-                            "for": instance.scope,
-                            "state": phase(instance.phase),
-                            "protocol": instance.version,
-                            "pid": instance.pid,
-                            "calls": instance.calls,
-                            "starts": instance.starts,
-                            "failures": instance.failures,
-                            "trouble": instance.trouble,
-                            "junk_lines": instance.junk,
-                            "stray_answers": instance.strays,
-                            "enforced": layers(&instance.layers, true),
-                            "not_enforced": layers(&instance.layers, false),
-                        })
-                    })
+                    .map(instance)
                     .collect();
                 let mut told = json!({
                     "name": server.name,
@@ -124,15 +114,15 @@ impl Gateway {
         connected.dedup();
         json!({
             "uptime_s": self.began.elapsed().as_secs(),
-            "plugins": self.config.plugins.len(),
+            "plugins": self.now().config.plugins.len(),
             "servers_configured": servers.len(),
             "servers_connected": connected,
             "tools_total": session.view().tools.listed().count(),
-            "idle_timeout": self.config.idle_timeout.map_or(0, |idle| idle.as_secs()),
+            "idle_timeout": self.now().config.idle_timeout.map_or(0, |idle| idle.as_secs()),
             "version": env!("CARGO_PKG_VERSION"),
             "sessions": self.sessions().len(),
             "role": session.principal().role(),
-            "config": self.config.path,
+            "config": self.now().config.path,
             "orphans_found": self.supervisor.orphans_found(),
             "memory_limits": self.supervisor.best_effort().map_or_else(
                 || "held by cgroups".to_owned(),
@@ -152,13 +142,31 @@ impl Gateway {
             "version": env!("CARGO_PKG_VERSION"),
             "uptime_s": self.began.elapsed().as_secs(),
             "sessions": self.sessions().len(),
-            "servers_configured": self.servers().count(),
+            "servers_configured": self.servers().len(),
             "instances_ready": count(&[Phase::Ready]),
             "instances_starting": count(&[Phase::Starting]),
             "instances_failed": count(&[Phase::Backoff]),
             "orphans_found": self.supervisor.orphans_found(),
         })
     }
+}
+
+/// One instance, as everybody may see it who may see its backend.
+pub(super) fn instance(instance: &InstanceStatus) -> Value {
+    json!({
+        "for": instance.scope,
+        "state": phase(instance.phase),
+        "protocol": instance.version,
+        "pid": instance.pid,
+        "calls": instance.calls,
+        "starts": instance.starts,
+        "failures": instance.failures,
+        "trouble": instance.trouble,
+        "junk_lines": instance.junk,
+        "stray_answers": instance.strays,
+        "enforced": layers(&instance.layers, true),
+        "not_enforced": layers(&instance.layers, false),
+    })
 }
 
 /// The names of the layers that are on, or those that are not, each with its reason.

@@ -50,7 +50,7 @@ async fn mirrored(
         && let Some(server) = session.gateway().server(server)
     {
         // Only its definition tells.
-        let met = lists::meet(session, server, Kind::Tools);
+        let met = lists::meet(session, &server, Kind::Tools);
         request.while_starting(Backend(&server.name), met).await?;
     }
     let view = session.view();
@@ -149,7 +149,7 @@ async fn route_unmet(
     let session = request.session;
     // Where only one backend can be meant, it may take its time, and its trouble is the answer.
     if let Some(server) = lists::owner(session, kind, name) {
-        let met = lists::meet(session, server, kind);
+        let met = lists::meet(session, &server, kind);
         request.while_starting(Backend(&server.name), met).await?;
         if let Some(found) = find(session, kind, name) {
             return Ok(Some(found));
@@ -240,7 +240,7 @@ pub(super) async fn unknown(request: &Request<'_>) -> Result<Answer, Failure> {
 }
 
 fn permit(request: &Request<'_>, target: Target<'_>) -> Option<Permit> {
-    request.session.gateway().policy.authorize(request.session.principal(), target)
+    request.session.gateway().now().policy.authorize(&request.session.principal(), target)
 }
 
 /// Hands the request to the backend and everything that belongs to it back to the client.

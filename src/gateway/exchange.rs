@@ -59,11 +59,11 @@ impl Order<'_, '_> {
     /// What a state that the client carries is bound to.
     pub(super) fn bound<'c>(
         &'c self,
+        who: &'c crate::policy::Principal,
         instance: &'c InstanceKey,
         method: &'c str,
         name: &'c str,
     ) -> era::Bound<'c> {
-        let who = self.request.session.principal();
         let name = self.name.unwrap_or(name);
         let params = self.request.message.raw_params().unwrap_or("{}");
         let arguments = member(params, "arguments").map(|span| &params[span]);
@@ -82,6 +82,7 @@ pub(super) async fn run(order: &Order<'_, '_>, permit: Permit) -> Result<Ended, 
     let request = order.request;
     let (session, gateway) = (request.session, request.session.gateway());
     let server = gateway.server(&order.server);
+    let server = server.as_deref();
     let sealed = server.is_some_and(|server| server.share == Share::All);
     if session.era() == Era::Modern && request.message.request_state().is_some() {
         let known = server.and_then(|it| gateway.catalog.get(&gateway.key(it, session), it));

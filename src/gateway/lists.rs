@@ -35,11 +35,11 @@ pub(super) async fn list(request: &Request<'_>, kind: Kind) -> Result<Answer, Fa
         && let Some(server) = session.gateway().server(name)
     {
         if server.share == Share::Session {
-            return own_child(request, server, kind).await;
+            return own_child(request, &server, kind).await;
         }
-        request.while_starting(Backend(name), meet(session, server, kind)).await?;
+        request.while_starting(Backend(name), meet(session, &server, kind)).await?;
         let listing =
-            session.gateway().catalog.get(&session.gateway().key(server, session), server);
+            session.gateway().catalog.get(&session.gateway().key(&server, session), &server);
         if listing.is_some_and(|listing| !listing.has(kind.capability())) {
             // It promised no such list; what it says to that is its own business.
             return call::unknown(request).await;
@@ -105,7 +105,7 @@ fn whole(session: &Session, kind: Kind) -> Option<String> {
     let Layer::Server(name) = session.layer() else { return None };
     let gateway = session.gateway();
     let server = gateway.server(name)?;
-    let listing = gateway.catalog.get(&gateway.key(server, session), server)?;
+    let listing = gateway.catalog.get(&gateway.key(&server, session), &server)?;
     let list = listing.list(kind)?;
     let all = list.items.len() == items(&session.view(), kind).len();
     let whole = list.whole.as_deref().filter(|_| all && listing.era == Some(session.era()))?;
@@ -121,7 +121,7 @@ async fn own_child(request: &Request<'_>, server: &Server, kind: Kind) -> Result
     let session = request.session;
     let gateway = session.gateway();
     let who = session.principal();
-    let permit = gateway.policy.authorize(who, Target::Server { server: &server.name });
+    let permit = gateway.now().policy.authorize(&who, Target::Server { server: &server.name });
     let permit = permit.ok_or_else(|| request.unknown_method())?;
     let deadline = Instant::now() + server.timeouts.start.max(server.timeouts.call);
     let (holder, speak) = (session.holder(), session.speak());
@@ -156,7 +156,7 @@ async fn own_child(request: &Request<'_>, server: &Server, kind: Kind) -> Result
             Kind::Prompts => Target::Prompt { server, exposed, bare: &name },
             Kind::Resources | Kind::Templates => Target::Resource { server, uri: &name },
         };
-        gateway.policy.authorize(who, target).is_some()
+        gateway.now().policy.authorize(&who, target).is_some()
     };
     let kept: Vec<&str> = all.iter().filter(visible).copied().collect();
     if kept.len() == all.len() {
@@ -166,7 +166,7 @@ async fn own_child(request: &Request<'_>, server: &Server, kind: Kind) -> Result
     Ok(Answer::Result(crate::protocol::with_member(result, kind.member(), &kept)))
 }
 
-/// Makes sure that one backend's list is known.
+/// Makes sure that one backend's list is known, as it is in the config by then.
 pub(super) async fn meet(
     session: &Arc<Session>,
     server: &Server,
@@ -176,25 +176,37 @@ pub(super) async fn meet(
     if !gateway.lacks(session, server, kind) {
         return Ok(());
     }
-    let lease = discover(Arc::clone(session), server.name.clone(), vec![kind]).await?;
-    drop(lease);
-    if gateway.lacks(session, server, kind) {
-        return Err(Failure::Backend {
-            server: server.name.clone(),
-            reason: format!("gave no answer to {}", kind.method()),
-        });
+    let began = Instant::now();
+    let name = server.name.as_str();
+    let mut asked = server.revision;
+    loop {
+        drop(discover(Arc::clone(session), name.to_owned(), vec![kind]).await?);
+        let now = gateway.server(name);
+        if now.as_ref().is_none_or(|now| !gateway.lacks(session, now, kind)) {
+            // Of one that is in the config no more, nothing is missing.
+            return Ok(());
+        }
+        // Another entry may have come into force meanwhile, and again meanwhile.
+        let changed = now.filter(|now| now.revision != asked);
+        match changed.filter(|now| began.elapsed() < now.timeouts.start) {
+            Some(now) => asked = now.revision,
+            None => {
+                let (server, reason) =
+                    (name.to_owned(), format!("gave no answer to {}", kind.method()));
+                return Err(Failure::Backend { server, reason });
+            }
+        }
     }
-    Ok(())
 }
 
 /// The backend that has not been met and that a name must belong to, if any: the only one there
 /// is, or the one whose prefix it has.
-pub(super) fn owner<'a>(session: &'a Session, kind: Kind, name: &str) -> Option<&'a Server> {
+pub(super) fn owner(session: &Session, kind: Kind, name: &str) -> Option<Arc<Server>> {
     let unmet = unmet(session, &[kind]);
-    if let ([only], 1) = (unmet.as_slice(), visible(session).count()) {
-        return Some(only);
+    if let ([only], 1) = (unmet.as_slice(), visible(session).len()) {
+        return Some(Arc::clone(only));
     }
-    let owns = |server: &&Server| {
+    let owns = |server: &Arc<Server>| {
         let bare = match server.prefix.as_deref() {
             Some("") => None,
             Some(prefix) => name.strip_prefix(prefix),
@@ -206,7 +218,7 @@ pub(super) fn owner<'a>(session: &'a Session, kind: Kind, name: &str) -> Option<
                 Kind::Prompts => Target::Prompt { server, exposed, bare },
                 _ => Target::Tool { server, exposed, bare },
             };
-            session.gateway().policy.authorize(session.principal(), target).is_some()
+            session.gateway().now().policy.authorize(&session.principal(), target).is_some()
         })
     };
     // Of `git` and `git_hub`, the longer one.
@@ -214,18 +226,21 @@ pub(super) fn owner<'a>(session: &'a Session, kind: Kind, name: &str) -> Option<
 }
 
 /// The backends that this session may see.
-fn visible(session: &Session) -> impl Iterator<Item = &Server> {
-    let gateway = session.gateway();
-    gateway.servers().filter(|server| {
+fn visible(session: &Session) -> Vec<Arc<Server>> {
+    let (now, who) = (session.gateway().now(), session.principal());
+    let servers = session.gateway().servers();
+    let seen = servers.iter().filter(|server| {
         let target = Target::Server { server: &server.name };
-        gateway.policy.authorize(session.principal(), target).is_some()
-    })
+        now.policy.authorize(&who, target).is_some()
+    });
+    seen.cloned().collect()
 }
 
 /// Those whose lists are not known yet.
-fn unmet<'a>(session: &'a Session, kinds: &[Kind]) -> Vec<&'a Server> {
+fn unmet(session: &Session, kinds: &[Kind]) -> Vec<Arc<Server>> {
     let gateway = session.gateway();
     visible(session)
+        .into_iter()
         .filter(|server| match session.layer() {
             Layer::Aggregate => server.discover == Discover::Auto,
             Layer::Server(name) => *name == server.name,
@@ -266,7 +281,7 @@ impl Gateway {
             done.send_replace(true);
             return over;
         };
-        let key = (self.key(server, session), kinds.to_vec());
+        let key = (self.key(&server, session), kinds.to_vec());
         let mut meetings = self.meetings.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(going_on) = meetings.get(&key) {
             return going_on.clone();
@@ -309,7 +324,7 @@ pub(super) async fn discover(
     let gateway = session.gateway();
     let server = gateway.server(&name).ok_or_else(|| Failure::UnknownMethod(name.clone()))?;
     let deadline = Instant::now() + server.timeouts.start;
-    let permit = gateway.policy.own_work(&name);
+    let permit = gateway.now().policy.own_work(&name);
     if session.is_over() {
         return Err(Failure::ShuttingDown);
     }
@@ -325,7 +340,7 @@ pub(super) async fn discover(
         let grown = gateway.catalog.grown.notified();
         tokio::pin!(grown);
         grown.as_mut().enable();
-        if !kinds.iter().any(|kind| gateway.lacks(&session, server, *kind)) {
+        if !kinds.iter().any(|kind| gateway.lacks(&session, lease.instance().server(), *kind)) {
             return Ok(lease);
         }
         if !lease.link().is_open() {

@@ -16,8 +16,10 @@ mod lists;
 mod notices;
 mod opening;
 mod questions;
+mod report;
 mod router;
 mod session;
+mod snapshot;
 mod subscribe;
 mod subscriptions;
 mod tasks;
@@ -25,7 +27,7 @@ mod tasks;
 use std::{
     path::PathBuf,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        Arc, Mutex, MutexGuard, PoisonError, RwLock, Weak,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -33,13 +35,14 @@ use std::{
 
 use bytes::Bytes;
 use foldhash::HashMap;
+use tokio::sync::Notify;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use era::Keys;
 pub use session::{Leave, Session, Work};
 
 use crate::{
-    backend::{Holder, Host, InstanceKey, Speak, Supervisor},
+    backend::{Counts, Holder, Host, InstanceKey, Speak, Supervisor},
     config::{Config, Discover, Server, Share},
     policy::{Credential, Denied, Policy, Principal, Target},
     protocol::{Era, Message, method, stream},
@@ -48,6 +51,7 @@ use catalog::{Catalog, Disk, Source, View};
 use era::{Parking, Said, States, Upstream};
 use error::Failure;
 use notices::{Debounce, Doubts, Levels};
+use snapshot::Snapshot;
 use tasks::Tasks;
 
 /// Sessions at a time; one more is turned away.
@@ -97,10 +101,8 @@ fn refusal(failure: &Failure, message: &Message) -> Bytes {
 /// What all sessions share.
 pub struct Gateway {
     me: Weak<Gateway>,
-    config: Arc<Config>,
-    /// Where each enabled backend stands in the config.
-    places: HashMap<String, usize>,
-    policy: Policy,
+    snapshot: RwLock<Arc<Snapshot>>,
+    rules: AtomicU64,
     supervisor: Arc<Supervisor>,
     catalog: Catalog,
     sessions: Mutex<HashMap<u64, Arc<Session>>>,
@@ -126,20 +128,17 @@ impl Gateway {
     /// `cache` is the folder that outlives the daemon; `None` remembers nothing. `keys` seal what
     /// clients carry for us.
     pub fn new(
-        config: Arc<Config>,
+        config: Config,
         policy: Policy,
         supervisor: Arc<Supervisor>,
         cache: Option<PathBuf>,
         keys: Keys,
         tracker: TaskTracker,
     ) -> Arc<Self> {
-        let places = config.servers.iter().enumerate().filter(|(_, server)| server.enabled);
-        let places = places.map(|(at, server)| (server.name.clone(), at)).collect();
         let gateway = Arc::new_cyclic(|me| Gateway {
             me: Weak::clone(me),
-            config,
-            places,
-            policy,
+            snapshot: RwLock::new(Snapshot::new(config, policy)),
+            rules: AtomicU64::new(0),
             catalog: Catalog::new(Disk::new(cache)),
             sessions: Mutex::default(),
             next_session: AtomicU64::new(1),
@@ -169,7 +168,7 @@ impl Gateway {
         credential: Credential,
         narrow: Option<&str>,
     ) -> Result<Arc<Principal>, Denied> {
-        self.policy.identify(&credential, narrow).map(Arc::new)
+        self.now().policy.identify(&credential, narrow).map(Arc::new)
     }
 
     pub fn open(self: &Arc<Self>, hello: Hello) -> Result<Arc<Session>, OpenError> {
@@ -205,7 +204,7 @@ impl Gateway {
         if let Layer::Server(name) = &hello.layer {
             let known = self.server(name).is_some();
             let target = Target::Server { server: name };
-            if !known || self.policy.authorize(&hello.principal, target).is_none() {
+            if !known || self.now().policy.authorize(&hello.principal, target).is_none() {
                 return Err(OpenError::UnknownServer(name.clone()));
             }
         }
@@ -227,13 +226,14 @@ impl Gateway {
 
     /// How long a quiet HTTP session is kept.
     pub fn session_timeout(&self) -> Duration {
-        self.config.session_timeout
+        self.now().config.session_timeout
     }
 
     /// Starts the backends that the config wants running from the start.
-    pub fn start_eager(self: &Arc<Self>, owner: &Principal) {
+    pub fn start_eager(self: &Arc<Self>, owner: &Principal, wanted: &dyn Fn(&str) -> bool) {
         let holder = Holder { user: Arc::clone(owner.key()), session: "".into(), folder: None };
-        for server in self.servers().filter(|server| !server.lazy) {
+        let servers = self.servers();
+        for server in servers.iter().filter(|server| !server.lazy && wanted(&server.name)) {
             if matches!(server.share, Share::Session | Share::Project) {
                 let name = &server.name;
                 tracing::warn!(
@@ -242,7 +242,7 @@ impl Gateway {
                 continue;
             }
             let (gateway, holder) = (Arc::clone(self), holder.clone());
-            let permit = self.policy.own_work(&server.name);
+            let permit = self.now().policy.own_work(&server.name);
             let deadline = Instant::now() + server.timeouts.start;
             let name = server.name.clone();
             self.tracker.spawn(async move {
@@ -252,6 +252,34 @@ impl Gateway {
                 }
             });
         }
+    }
+
+    /// Whether nothing runs and nothing waits: no request, no instance, no parked call, no message
+    /// for a client. Sessions that are quiet do not count.
+    pub fn is_idle(&self) -> bool {
+        self.parking.is_empty()
+            && self.supervisor.counts().running == 0
+            && !self.sessions().values().any(|session| session.is_wanted())
+    }
+
+    /// How many backends run, sleep and fail, in the sense of [`Supervisor::counts`].
+    pub fn counts(&self) -> Counts {
+        self.supervisor.counts()
+    }
+
+    /// Told when an instance begins, ends, or becomes ready.
+    pub fn changes(&self) -> Arc<Notify> {
+        self.supervisor.pulse()
+    }
+
+    /// How many sessions are open.
+    pub fn open_sessions(&self) -> usize {
+        self.sessions().len()
+    }
+
+    /// How long the daemon may have nothing to do before it exits; `None` says nothing of it.
+    pub fn exit_idle(&self) -> Option<Option<Duration>> {
+        self.now().config.exit_idle
     }
 
     /// No new requests; those in flight get `grace` to finish, then an error. Then every backend
@@ -297,25 +325,17 @@ impl Gateway {
         open.find(|session| session.id() == id).cloned()
     }
 
-    /// The enabled backends in the order of the file.
-    fn servers(&self) -> impl Iterator<Item = &Server> {
-        self.config.servers.iter().filter(|server| server.enabled)
-    }
-
-    fn server(&self, name: &str) -> Option<&Server> {
-        self.places.get(name).and_then(|at| self.config.servers.get(*at))
-    }
-
     /// The instance that this session's calls go to.
     fn key(&self, server: &Server, session: &Session) -> InstanceKey {
         let scope = session.holder().scope(server.share);
-        InstanceKey { server: server.name.as_str().into(), scope, speak: session.speak() }
+        let revision = server.revision;
+        InstanceKey { server: server.name.as_str().into(), scope, speak: session.speak(), revision }
     }
 
     /// Who answers, as JSON text.
     fn introduction(&self) -> String {
         let version = env!("CARGO_PKG_VERSION");
-        serde_json::json!({"name": self.config.name, "version": version}).to_string()
+        serde_json::json!({"name": self.now().config.name, "version": version}).to_string()
     }
 
     /// Whose caches may keep the gateway's own answer to this, where any may (2026-07-28,
@@ -330,26 +350,30 @@ impl Gateway {
                 | method::TEMPLATES_LIST
                 | method::RESOURCES_READ
         );
-        let mut visible = self.servers().filter(|server| match session.layer() {
+        let now = self.servers();
+        let mut visible = now.iter().filter(|server| match session.layer() {
             Layer::Aggregate => true,
             Layer::Server(name) => server.name == *name,
         });
-        let same = self.config.roles.is_none() && visible.all(|server| server.share == Share::All);
+        let same =
+            self.now().config.roles.is_none() && visible.all(|server| server.share == Share::All);
         cacheable.then_some(if same { "public" } else { "private" })
     }
 
     /// What this session sees now, and the catalog's generation that it was made from.
     fn view(&self, session: &Session) -> (u64, Arc<View>) {
         self.catalog.view(&session.view_key(), || {
-            let source = |server| self.source(server, session);
+            let (now, servers, who) = (self.now(), self.servers(), session.principal());
             match session.layer() {
                 Layer::Aggregate => {
-                    let sources: Vec<Source<'_>> = self.servers().map(source).collect();
-                    catalog::aggregate(&sources, &self.policy, session.principal())
+                    let sources: Vec<Source<'_>> =
+                        servers.iter().map(|server| self.source(server, session)).collect();
+                    catalog::aggregate(&sources, &now.policy, &who)
                 }
-                Layer::Server(name) => match self.server(name).map(source) {
-                    Some(source) => {
-                        catalog::transparent(&source, &self.policy, session.principal())
+                Layer::Server(name) => match servers.iter().find(|server| server.name == *name) {
+                    Some(server) => {
+                        let source = self.source(server, session);
+                        catalog::transparent(&source, &now.policy, &who)
                     }
                     None => View::default(),
                 },

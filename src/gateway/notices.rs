@@ -8,7 +8,6 @@ use std::{
 
 use bytes::Bytes;
 use serde::Deserialize;
-use serde_json::json;
 
 use super::{
     Gateway, Layer, Session,
@@ -141,6 +140,12 @@ impl Host for Gateway {
         self.levels.forget(instance.key());
         for session in self.users_of(instance) {
             session.subscriptions.lost(&instance.key().server);
+            // One of another revision may have taken its place before it ended.
+            let server = &instance.key().server;
+            let next = self.supervisor.running(server, session.holder(), session.speak());
+            if let Some((next, link)) = next.and_then(|next| Some((next.clone(), next.link()?))) {
+                self.subscribe_again(&next, &link);
+            }
         }
         if instance.server().discover == crate::config::Discover::Placeholder {
             self.changed(instance);
@@ -383,14 +388,7 @@ impl Gateway {
     fn tell_new(&self, who: impl Fn(&Session) -> bool) {
         let sessions: Vec<Arc<Session>> = self.sessions().values().cloned().collect();
         for session in sessions.iter().filter(|session| who(session)) {
-            let view = session.view();
-            let mut told = HashSet::new();
-            for kind in Kind::ALL {
-                if session.looks_new(kind, view.mark(kind)) && told.insert(kind.changed()) {
-                    let notice = json!({"jsonrpc": "2.0", "method": kind.changed()});
-                    session.tell(notice.to_string().into());
-                }
-            }
+            session.tell_what_changed(&Kind::ALL);
         }
     }
 
@@ -438,7 +436,7 @@ pub(super) async fn set_level(request: &Request<'_>) -> Result<Answer, Failure> 
     let gateway = session.gateway();
     if let Layer::Server(name) = session.layer()
         && let Some(server) = gateway.server(name)
-        && let Some(listing) = gateway.catalog.get(&gateway.key(server, session), server)
+        && let Some(listing) = gateway.catalog.get(&gateway.key(&server, session), &server)
         && !listing.has("logging")
     {
         return Err(request.unknown_method());

@@ -153,7 +153,7 @@ async fn open(request: &Request<'_>) -> Result<Answer, Failure> {
         Layer::Server(name) => {
             let server = session.gateway().server(name);
             let server = server.ok_or_else(|| Failure::UnknownMethod("initialize".into()))?;
-            transparent(session, server, client, version).await
+            transparent(session, &server, client, version).await
         }
     }
 }
@@ -205,7 +205,7 @@ fn aggregate(session: &Session, version: Version) -> String {
     let mut result = json!({
         "protocolVersion": version.as_str(),
         "capabilities": capabilities,
-        "serverInfo": {"name": session.gateway().config.name, "version": env!("CARGO_PKG_VERSION")},
+        "serverInfo": {"name": session.gateway().now().config.name, "version": env!("CARGO_PKG_VERSION")},
     });
     if !instructions.is_empty() {
         result["instructions"] = instructions.into();
@@ -237,9 +237,9 @@ impl Gateway {
     pub(super) fn offer(&self, session: &Session) -> (Value, String) {
         let mut capabilities = json!({"tools": {"listChanged": true}});
         let mut instructions = String::new();
-        for server in self.servers() {
+        for server in self.servers().iter() {
             let target = Target::Server { server: &server.name };
-            if self.policy.authorize(session.principal(), target).is_none() {
+            if self.now().policy.authorize(&session.principal(), target).is_none() {
                 continue;
             }
             match self.catalog.get(&self.key(server, session), server) {
@@ -297,7 +297,7 @@ impl Gateway {
             return Ok(listing);
         }
         let target = Target::Server { server: &server.name };
-        let permit = self.policy.authorize(session.principal(), target);
+        let permit = self.now().policy.authorize(&session.principal(), target);
         let permit = permit.ok_or_else(|| Failure::UnknownMethod(method.to_owned()))?;
         let deadline = Instant::now() + server.timeouts.start;
         let lease = self.supervisor.acquire(permit, session.holder(), speak, deadline).await?;

@@ -225,12 +225,17 @@ pub(super) fn only_backend(request: &Request<'_>) -> Option<Permit> {
     let server = match request.session.layer() {
         Layer::Server(name) => gateway.server(name)?,
         Layer::Aggregate => {
-            let mut servers = gateway.servers();
-            let first = servers.next()?;
-            servers.next().is_none().then_some(first)?
+            let servers = gateway.servers();
+            match &*servers {
+                [only] => Arc::clone(only),
+                _ => return None,
+            }
         }
     };
-    gateway.policy.authorize(request.session.principal(), Target::Server { server: &server.name })
+    gateway
+        .now()
+        .policy
+        .authorize(&request.session.principal(), Target::Server { server: &server.name })
 }
 
 pub(super) use builtin::{connect, status};

@@ -325,7 +325,7 @@ impl Gateway {
         let seen = self.tasks_seen(session, id);
         let [permit] = seen.as_slice() else { return None };
         let server = permit.server();
-        let key = (self.key(self.server(server)?, session), id.to_owned());
+        let key = (self.key(&*self.server(server)?, session), id.to_owned());
         let number = self.tasks.all().get(&key)?.number;
         let running = self.supervisor.running(server, session.holder(), session.speak());
         let link = running.as_ref().and_then(|instance| instance.link());
@@ -338,7 +338,8 @@ impl Gateway {
 
     /// The tasks of this id that a session may see: by instance, with the permit for each.
     fn tasks_seen(&self, session: &Session, id: &str) -> Vec<Permit> {
-        let servers = self.servers().filter(|server| has_layer(session, server));
+        let servers = self.servers();
+        let servers = servers.iter().filter(|server| has_layer(session, server));
         let seen = servers.filter_map(|server| {
             let key = (self.key(server, session), id.to_owned());
             let all = self.tasks.all();
@@ -355,7 +356,7 @@ impl Gateway {
             None => Target::Server { server },
         };
         let own = task.owner == *session.principal().key();
-        own.then(|| self.policy.authorize(session.principal(), target)).flatten()
+        own.then(|| self.now().policy.authorize(&session.principal(), target)).flatten()
     }
 
     /// Whether this backend's tasks, remembered or not, can be nobody else's.
@@ -412,7 +413,7 @@ pub(super) async fn one(request: &Request<'_>) -> Result<Answer, Failure> {
         // Not made through us, or by somebody else: only what can be one's own may be asked.
         0 => only_backend(request).filter(|permit| {
             let server = gateway.server(permit.server());
-            server.is_some_and(|server| gateway.tasks_are_own(session, server))
+            server.is_some_and(|server| gateway.tasks_are_own(session, &server))
         }),
         // Two backends gave it to two tasks, and which is meant cannot be known.
         _ => None,
@@ -420,7 +421,7 @@ pub(super) async fn one(request: &Request<'_>) -> Result<Answer, Failure> {
     // Tasks of one era cannot be had in the other.
     let permit = permit.filter(|permit| {
         let server = gateway.server(permit.server());
-        let listing = server.and_then(|it| gateway.catalog.get(&gateway.key(it, session), it));
+        let listing = server.and_then(|it| gateway.catalog.get(&gateway.key(&it, session), &it));
         let spoken = listing.and_then(|listing| listing.era);
         spoken.is_none_or(|spoken| spoken == session.era())
     });
@@ -432,12 +433,13 @@ pub(super) async fn list(request: &Request<'_>) -> Result<Answer, Failure> {
     let session = request.session;
     let gateway = session.gateway();
     if let Layer::Server(name) = session.layer()
-        && gateway.server(name).is_some_and(|server| gateway.tasks_are_own(session, server))
+        && gateway.server(name).is_some_and(|server| gateway.tasks_are_own(session, &server))
     {
         return call::unknown(request).await;
     }
     let mut mine: Vec<(&Server, Vec<String>)> = Vec::new();
-    for server in gateway.servers().filter(|server| has_layer(session, server)) {
+    let servers = gateway.servers();
+    for server in servers.iter().filter(|server| has_layer(session, server)) {
         let key = gateway.key(server, session);
         let all = gateway.tasks.all();
         let seen = all.iter().filter(|((instance, _), task)| {

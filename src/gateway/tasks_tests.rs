@@ -7,7 +7,7 @@ use crate::backend::Scope;
 fn early_statuses_are_bounded_by_number_and_by_bytes() {
     let tasks = Tasks::default();
     let (server, scope) = ("s".into(), Scope::All);
-    let instance = InstanceKey { server, scope, speak: crate::backend::Speak::Best };
+    let instance = InstanceKey { server, scope, speak: crate::backend::Speak::Best, revision: 0 };
     let keep = |id: usize, bytes: usize| {
         let (instance, id) = (instance.clone(), id.to_string());
         let bytes = Some(Bytes::from(vec![b'x'; bytes]));

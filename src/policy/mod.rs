@@ -11,7 +11,7 @@ use std::{collections::BTreeMap, fmt, sync::Arc};
 
 pub use principal::{Credential, Principal};
 
-use crate::config::{Config, RoleRule};
+use crate::config::{Access, Config, RoleRule, Who};
 use rules::Rules;
 
 /// Policy's yes to one use of one backend. Only this module makes one; `backend` will not move
@@ -77,6 +77,17 @@ pub struct Policy {
     /// The role of our own processes, from `MCP_GATEWAY_ROLE`.
     own_role: Option<String>,
     servers: BTreeMap<String, Known>,
+    access: Vec<Access>,
+    /// Our own uid has a role without a rule.
+    serves_owner: bool,
+}
+
+/// Where a role comes from.
+#[derive(Clone, Copy, Debug)]
+pub enum Standing<'a> {
+    /// The gateway is its own.
+    Owner,
+    Rule(&'a Access),
 }
 
 /// What the config says of one server's names.
@@ -107,6 +118,8 @@ impl Policy {
             roles: roles.collect(),
             own_role: own_role.filter(|role| !role.is_empty()).map(str::to_owned),
             servers: servers.collect(),
+            access: config.access.clone().unwrap_or_default(),
+            serves_owner: true,
         };
         if let Some(role) = &policy.own_role {
             policy.role(role)?;
@@ -125,6 +138,32 @@ impl Policy {
         })
     }
 
+    /// Serves nobody whom no rule of `access` names, not even ourselves.
+    pub fn by_rules_alone(mut self) -> Self {
+        self.serves_owner = false;
+        self
+    }
+
+    /// What a caller's role comes from; `None`: it has none.
+    pub fn standing(&self, credential: &Credential) -> Option<Standing<'_>> {
+        let (uid, groups) = match credential {
+            Credential::Own => return Some(Standing::Owner),
+            Credential::Peer { uid, gid, groups, .. } => (*uid, Some((gid, groups))),
+            Credential::Tcp { uid } => (*uid, None),
+        };
+        let fits = |rule: &&Access| match rule.who {
+            Who::User { id, .. } => id == Some(uid),
+            Who::Group { id: Some(id), .. } => {
+                groups.is_some_and(|(gid, others)| *gid == id || others.contains(&id))
+            }
+            Who::Group { id: None, .. } => false,
+        };
+        match self.access.iter().find(fits) {
+            Some(rule) => Some(Standing::Rule(rule)),
+            None => (self.serves_owner && uid == self.owner).then_some(Standing::Owner),
+        }
+    }
+
     /// Who is calling. `narrow` is a role that the client asks to be held to as well.
     pub fn identify(
         &self,
@@ -135,21 +174,57 @@ impl Policy {
             Credential::Own => self.owner,
             Credential::Peer { uid, .. } | Credential::Tcp { uid } => *uid,
         };
-        if uid != self.owner {
-            return Err(Denied(format!(
+        let given = match self.standing(credential) {
+            Some(Standing::Owner) => None,
+            Some(Standing::Rule(rule)) => Some(rule.role.as_str()),
+            None => return Err(self.stranger(uid)),
+        };
+        let narrow = narrow.filter(|role| !role.is_empty());
+        let mut rules = Vec::new();
+        let mut names: Vec<String> = Vec::new();
+        for role in given.into_iter().chain(self.own_role.as_deref()).chain(narrow) {
+            rules.push(self.role(role)?);
+            if !names.iter().any(|name| name == role) {
+                names.push(role.to_owned());
+            }
+        }
+        let narrow = narrow.map(str::to_owned);
+        Ok(Principal::new(credential.clone(), narrow, uid, names, rules))
+    }
+
+    /// The same caller under the rules as they are here; who has no role any more sees nothing.
+    pub fn again(&self, principal: &Principal) -> Principal {
+        let (credential, narrow) = (principal.credential(), principal.narrow());
+        self.identify(credential, narrow).unwrap_or_else(|_| {
+            let narrow = narrow.map(str::to_owned);
+            let (names, nothing) = (vec!["none".to_owned()], Arc::new(Rules::new(Some(&[]), &[])));
+            Principal::new(credential.clone(), narrow, principal.uid(), names, vec![nothing])
+        })
+    }
+
+    /// Why nobody is served who has no role, and what to ask for.
+    fn stranger(&self, uid: u32) -> Denied {
+        let groups: Vec<&str> = self
+            .access
+            .iter()
+            .filter_map(|rule| match &rule.who {
+                Who::Group { name, .. } => Some(name.as_str()),
+                Who::User { .. } => None,
+            })
+            .collect();
+        let group = match groups.as_slice() {
+            [] => String::new(),
+            names => format!(", or to add you to a group that has one ({})", names.join(", ")),
+        };
+        if self.serves_owner && self.access.is_empty() {
+            return Denied(format!(
                 "this gateway serves uid {} only, you are uid {uid}: start your own with `mcp-gateway serve`",
                 self.owner
-            )));
+            ));
         }
-        let mut rules = Vec::new();
-        let mut names = Vec::new();
-        for role in
-            self.own_role.as_deref().into_iter().chain(narrow.filter(|role| !role.is_empty()))
-        {
-            rules.push(self.role(role)?);
-            names.push(role.to_owned());
-        }
-        Ok(Principal::new(uid, names, rules))
+        Denied(format!(
+            "no rule of `access:` gives you (uid {uid}) a role: ask an administrator to add `{{user: {uid}, role: …}}` to it{group}; `mcp-gateway whoami` shows what the gateway sees of you"
+        ))
     }
 
     /// Policy's one answer, for lists and calls alike. `None` is "no such thing".

@@ -21,6 +21,8 @@ pub enum Credential {
 /// A caller with what it may do.
 #[derive(Debug)]
 pub struct Principal {
+    credential: Credential,
+    narrow: Option<String>,
     uid: u32,
     roles: Vec<String>,
     key: Arc<str>,
@@ -31,12 +33,36 @@ pub struct Principal {
 
 impl Principal {
     /// Its words are made once: every call says them.
-    pub(super) fn new(uid: u32, roles: Vec<String>, rules: Vec<Arc<Rules>>) -> Self {
+    pub(super) fn new(
+        credential: Credential,
+        narrow: Option<String>,
+        uid: u32,
+        roles: Vec<String>,
+        rules: Vec<Arc<Rules>>,
+    ) -> Self {
         let key: Arc<str> = format!("uid:{uid}").into();
         let role = if roles.is_empty() { "all".to_owned() } else { roles.join("+") };
         let mut hasher = DefaultHasher::new();
         (&key, &role).hash(&mut hasher);
-        Principal { uid, roles, key, role, number: hasher.finish(), rules }
+        let number = hasher.finish();
+        Principal { credential, narrow, uid, roles, key, role, number, rules }
+    }
+
+    /// The process that asked, where the kernel says which it is.
+    pub fn pid(&self) -> Option<i32> {
+        match self.credential {
+            Credential::Peer { pid, .. } => pid,
+            Credential::Own | Credential::Tcp { .. } => None,
+        }
+    }
+
+    pub(super) fn credential(&self) -> &Credential {
+        &self.credential
+    }
+
+    /// The role that its client asked to be held to as well.
+    pub(super) fn narrow(&self) -> Option<&str> {
+        self.narrow.as_deref()
     }
 
     pub fn uid(&self) -> u32 {

@@ -1,7 +1,7 @@
 //! Who may see and call what, by table.
 
 use super::*;
-use crate::config::{Loaded, Mode, Problems, load};
+use crate::config::{Config, Loaded, Mode, Problems, load};
 
 fn load_text(yaml: &str) -> Result<Loaded, Problems> {
     let folder = tempfile::tempdir().unwrap();
@@ -210,4 +210,90 @@ fn a_rule_for_a_cleaned_name_holds_under_the_name_as_it_was_written() {
         assert!(policy.authorize(&principal, target).is_none(), "{exposed}");
     }
     assert!(policy.authorize(&principal, tool("git", "git_pull", "pull")).is_some());
+}
+
+const ACCESS: &str = "
+servers: {filesystem: {command: x}}
+roles: {admin: null, reader: ['*_read*'], both: ['filesystem_*']}
+access:
+  - {user: 1001, role: reader}
+  - {group: 50, role: admin}
+  - {group: 60, role: both}
+  - {user: root, role: admin}
+";
+
+fn peer(uid: u32, gid: u32, groups: &[u32]) -> Credential {
+    Credential::Peer { uid, gid, pid: Some(7), groups: groups.to_vec() }
+}
+
+#[test]
+fn the_first_rule_that_fits_gives_the_role() {
+    let policy = policy(ACCESS, None).unwrap();
+    for (credential, role) in [
+        (peer(1001, 1, &[]), Some("reader")),
+        (peer(1001, 50, &[60]), Some("reader")), // first match, not best match
+        (peer(1002, 50, &[]), Some("admin")),    // its primary group counts
+        (peer(1002, 1, &[60, 50]), Some("admin")), // in the order of the rules
+        (peer(1002, 1, &[60]), Some("both")),
+        (peer(0, 0, &[]), Some("admin")), // by name
+        (peer(1002, 1, &[0]), None),      // a user's number is no group's
+        (peer(50, 1, &[]), None),
+        (Credential::Tcp { uid: 1001 }, Some("reader")),
+        (Credential::Tcp { uid: 1002 }, None),
+        (peer(1000, 1, &[]), Some("all")),   // ourselves
+        (peer(1000, 60, &[]), Some("both")), // but a rule comes first
+        (Credential::Own, Some("all")),
+    ] {
+        let principal = policy.identify(&credential, None);
+        let found = principal.as_ref().ok().map(Principal::role);
+        assert_eq!(found, role, "{credential:?} {principal:?}");
+    }
+    let denied = policy.identify(&peer(1002, 1, &[]), None).unwrap_err().0;
+    for words in ["uid 1002", "{user: 1002, role: …}", "group that has one (50, 60)", "whoami"] {
+        assert!(denied.contains(words), "{words}: {denied}");
+    }
+}
+
+#[test]
+fn in_a_system_service_only_rules_give_roles() {
+    let policy = policy(ACCESS, None).unwrap().by_rules_alone();
+    assert!(policy.identify(&peer(1000, 1, &[]), None).is_err());
+    assert!(policy.identify(&peer(1001, 1, &[]), None).is_ok());
+    let none = super::Policy::new(&Config::default(), 1000, None).unwrap().by_rules_alone();
+    for uid in [0, 1000, 1001] {
+        let denied = none.identify(&peer(uid, 0, &[0]), None).unwrap_err().0;
+        assert!(denied.contains("no rule of `access:`"), "{denied}");
+    }
+}
+
+#[test]
+fn a_role_that_was_given_can_be_narrowed_and_no_more() {
+    let policy = policy(ACCESS, None).unwrap();
+    let principal = policy.identify(&peer(1001, 1, &[]), Some("admin")).unwrap();
+    assert_eq!(principal.role(), "reader+admin");
+    let write = tool("filesystem", "filesystem_write_file", "write_file");
+    assert!(policy.authorize(&principal, write).is_none());
+    let same = policy.identify(&peer(1001, 1, &[]), Some("reader")).unwrap();
+    assert_eq!(same.role(), "reader");
+    assert!(policy.identify(&peer(1001, 1, &[]), Some("nobody")).is_err());
+}
+
+#[test]
+fn a_caller_is_looked_at_again_under_other_rules() {
+    let before = policy(ACCESS, None).unwrap();
+    let after =
+        policy(&ACCESS.replace("{user: 1001, role: reader}", "{user: 1001, role: admin}"), None);
+    let narrowed = before.identify(&peer(1001, 1, &[]), Some("both")).unwrap();
+    assert_eq!(after.unwrap().again(&narrowed).role(), "admin+both");
+    let gone = policy("servers: {filesystem: {command: x}}", None).unwrap();
+    let nobody = gone.again(&narrowed);
+    assert_eq!((nobody.uid(), nobody.role()), (1001, "none"));
+    let read = tool("filesystem", "filesystem_read", "read");
+    for target in [
+        read,
+        Target::Server { server: "filesystem" },
+        Target::Builtin { exposed: "gateway_status" },
+    ] {
+        assert!(gone.authorize(&nobody, target).is_none(), "{target:?}");
+    }
 }

@@ -185,6 +185,11 @@ impl Drop for Sender {
 }
 
 impl Receiver {
+    /// Whether nothing waits to be read.
+    pub fn is_empty(&self) -> bool {
+        self.0.lock().queue.is_empty()
+    }
+
     /// The next message; `None` when every sender is gone and nothing waits, or the stream was
     /// lost.
     pub async fn recv(&mut self) -> Option<Outgoing> {

@@ -149,7 +149,8 @@ fn holds(folder: &Path, module: &str) -> bool {
     folder.join(format!("{top}.py")).is_file() || folder.join(top).is_dir()
 }
 
-/// The folder that our Python package is in: installed beside the program, or in the source tree.
+/// The folder that our Python package is in: installed beside the program, by a package or a wheel,
+/// or in the source tree.
 /// Without one, the Python that runs plugins has to have it.
 fn package() -> Option<PathBuf> {
     let is_one = |path: &PathBuf| path.join("mcp_gateway/host.py").is_file();
@@ -159,8 +160,11 @@ fn package() -> Option<PathBuf> {
     let own = env::current_exe().ok()?;
     let own = fs::canonicalize(&own).unwrap_or(own);
     let installed = own.ancestors().nth(2).map(|prefix| prefix.join("share/mcp-gateway/python"));
+    // A wheel puts the program beside the Python of its environment.
+    let lib = own.ancestors().nth(2).map(|prefix| prefix.join("lib"));
+    let wheel = lib.iter().flat_map(|lib| entries(lib)).map(|path| path.join("site-packages"));
     let source = own.ancestors().skip(1).take(4).map(|folder| folder.join("python/src"));
-    installed.into_iter().chain(source).find(is_one)
+    installed.into_iter().chain(wheel).chain(source).find(is_one)
 }
 
 #[cfg(test)]

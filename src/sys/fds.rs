@@ -20,6 +20,12 @@ pub fn keep_from_children() {
     }
 }
 
+/// Whether a socket is one that others connect to.
+pub fn listens(socket: &impl AsFd) -> io::Result<bool> {
+    use nix::sys::socket::{getsockopt, sockopt};
+    Ok(getsockopt(&socket.as_fd(), sockopt::AcceptConn)?)
+}
+
 /// How many bytes that were written to a pipe nobody has read yet.
 pub fn unread(pipe: &impl AsFd) -> io::Result<usize> {
     let mut bytes: libc::c_int = 0;

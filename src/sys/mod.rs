@@ -5,6 +5,9 @@
 
 pub mod cgroup;
 pub mod fds;
+pub mod ids;
+#[cfg(target_os = "macos")]
+pub mod launchd;
 pub mod leftovers;
 pub mod peer;
 pub mod signals;

@@ -132,6 +132,27 @@ fn restarts_under_load_lose_no_call() {
 }
 
 #[test]
+fn who_asks_for_it_is_told_that_the_daemon_goes() {
+    let world = world();
+    let mut daemon = world.serve();
+    let mut asked = daemon.raw_unix(r#"{"farewell":true}"#).opened();
+    let mut other = daemon.unix();
+    let call = json!({"name": "slow_sleep", "arguments": {"ms": 300}});
+    let call = asked.start("tools/call", call);
+    eventually("the call", || (other.instance("slow")["calls"] == 1).then_some(()));
+    daemon.running.signal(Signal::SIGTERM);
+    asked.notice("notifications/mcp-gateway/closing");
+    // What is asked now is for the next daemon.
+    let late = asked.start("ping", json!({}));
+    assert_eq!(asked.response(late).json()["error"]["data"], json!({"started": false}));
+    asked.response(call).result();
+    let last = asked.rest().pop().and_then(|message| message.method());
+    assert_eq!(last.as_deref(), Some("notifications/mcp-gateway/idle"));
+    assert!(!other.rest().iter().any(|message| message.0.contains("notifications/mcp-gateway")));
+    assert!(daemon.running.ended().success());
+}
+
+#[test]
 fn subscriptions_and_changed_lists_live_on() {
     let servers = |more: &str| format!("servers:\n{}{more}", faulty("r", "resources", ""));
     let world = World::new(&servers(""));

@@ -21,6 +21,7 @@ mod npx;
 mod plugins;
 mod roles;
 mod seed;
+mod service;
 mod soak;
 mod strangers;
 mod subscriptions;

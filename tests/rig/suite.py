@@ -135,25 +135,10 @@ def the_official_client_works_for_both():
 
 
 @step
-def the_journal_has_fields():
-    uid = run("id", "-u", "alice").strip()
-
-    def entry():
-        found = journal("MCP_TOOL=echo", f"MCP_UID={uid}")
-        return found[0] if found else None
-
-    first = eventually("an entry with MCP_TOOL", entry)
-    for field, value in (("MCP_SERVER", "e"), ("MCP_ROLE", "all"), ("MCP_OUTCOME", "ok"),
-                         ("SYSLOG_IDENTIFIER", "mcp-gateway")):
-        expect(first.get(field) == value, field, first)
-    for field in ("MCP_SESSION", "MCP_MS", "MCP_PID", "MCP_REQUEST", "MCP_METHOD"):
-        expect(field in first, field, first)
-    expect(SECRET not in json.dumps(journal("-u", SERVICE)), "an argument is in the journal")
-    alice = Client("alice")
-    alice.start("tools/call", {"name": "hang_hang", "arguments": {}})
-    eventually("a server's stderr under its own name",
-               lambda: journal("SYSLOG_IDENTIFIER=mcp-gateway-hang"))
-    expect(alice.close() == 0)
+def the_journal_has_no_arguments():
+    entries = journal("-u", SERVICE)
+    expect(any("audit" in str(entry.get("MESSAGE")) for entry in entries), "nothing was logged")
+    expect(SECRET not in json.dumps(entries), "an argument is in the journal")
 
 
 @step
@@ -372,7 +357,7 @@ def a_purge_leaves_nothing():
     run("apt-get", "purge", "-y", "mcp-gateway")
     expect(of_the_gateway() == [], of_the_gateway())
     left = run("bash", "-c", "find / -xdev \\( -path /proc -o -path /sys -o -path /var/lib/dpkg "
-               "-o -path /var/log -o -path /var/lib/apt -o -path /var/cache/apt -o -path /usr/local "
+               "-o -path /var/log -o -path /var/cache/rig -o -path /var/lib/apt -o -path /var/cache/apt -o -path /usr/local "
                "-o -path /home -o -path /tmp \\) -prune -o -name '*mcp-gateway*' -print; "
                "find /run -name '*mcp-gateway*' -not -path '/run/systemd/*'")
     expect(left.strip() == "", left)

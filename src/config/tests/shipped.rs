@@ -91,6 +91,7 @@ fn the_schema_has_the_keys_that_are_read() {
             "servers: {a: {command: x, tools: {KEY}}}",
         ),
         ("/$defs/PluginMap/properties", plugin::KEYS, "plugins: [{KEY}]"),
+        ("/$defs/AccessEntry/properties", access::KEYS, "access: [{KEY}]"),
     ];
     for (pointer, keys, text) in table {
         let known: BTreeSet<String> = keys.iter().map(|&key| key.to_owned()).collect();
@@ -116,7 +117,8 @@ fn the_schema_requires_little() {
     let schema = schema();
     let required = |shape: &str| schema["$defs"][shape]["required"].clone();
     assert_eq!(required("NamedRoot"), serde_json::json!(["uri"]));
-    assert_eq!(schema.to_string().matches("\"required\"").count(), 1);
+    assert_eq!(required("AccessEntry"), serde_json::json!(["role"]));
+    assert_eq!(schema.to_string().matches("\"required\"").count(), 2);
 }
 
 #[test]

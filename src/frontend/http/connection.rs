@@ -8,7 +8,7 @@ use std::{
     io::{self, IoSlice},
     pin::{Pin, pin},
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     task::{Context, Poll, ready},
@@ -29,33 +29,57 @@ use super::{
     route,
 };
 use crate::{
-    frontend::{Shared, millis},
-    gateway::Transport,
-    policy::Principal,
+    frontend::{Shared, awake::Awake, millis},
+    gateway::{Gateway, Transport},
+    policy::{Credential, Principal},
 };
 
 /// What every request of one connection needs to know.
 pub(super) struct Connection {
     pub(super) shared: Arc<Shared>,
-    /// Who is at the other end, or why nobody is served.
-    pub(super) principal: Result<Arc<Principal>, String>,
+    /// Who is at the other end, or why that is not known.
+    pub(super) caller: Caller,
+    /// Who that is to the rules in force, with the number of those rules.
+    principal: Mutex<(u64, Result<Arc<Principal>, String>)>,
     /// The names that a `Host` header may have. `None`: any, or none.
     pub(super) hosts: Option<Hosts>,
     pub(super) transport: Transport,
     requests: AtomicUsize,
     used: AtomicBool,
+    /// Held while the head of a request has begun to come.
+    head: Mutex<Option<Awake>>,
     /// Since when no request runs, by [`Shared::now`].
     idle_since: AtomicU64,
 }
 
+/// The other end of a connection.
+pub(super) enum Caller {
+    Known(Credential),
+    /// Why nobody is served.
+    Unknown(String),
+}
+
+impl Caller {
+    fn identify(&self, gateway: &Gateway) -> Result<Arc<Principal>, String> {
+        match self {
+            Caller::Known(credential) => {
+                gateway.identify(credential.clone(), None).map_err(|denied| denied.to_string())
+            }
+            Caller::Unknown(why) => Err(why.clone()),
+        }
+    }
+}
+
 /// While one lives, its connection has a request.
-pub(super) struct Busy(Arc<Connection>);
+pub(super) struct Busy(Arc<Connection>, #[expect(dead_code, reason = "held")] Awake);
 
 impl Busy {
     fn new(connection: &Arc<Connection>) -> Self {
         connection.used.store(true, Ordering::Relaxed);
         connection.requests.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(connection))
+        let awake = connection.shared.awake();
+        connection.heard(None);
+        Self(Arc::clone(connection), awake)
     }
 }
 
@@ -69,20 +93,38 @@ impl Drop for Busy {
 impl Connection {
     pub(super) fn new(
         shared: Arc<Shared>,
-        principal: Result<Arc<Principal>, String>,
+        caller: Caller,
         hosts: Option<Hosts>,
         transport: Transport,
     ) -> Arc<Self> {
         let idle_since = AtomicU64::new(shared.now());
         Arc::new(Self {
+            principal: Mutex::new((shared.gateway.rules(), caller.identify(&shared.gateway))),
             shared,
-            principal,
+            caller,
             hosts,
             transport,
             requests: AtomicUsize::new(0),
             used: AtomicBool::new(false),
+            head: Mutex::default(),
             idle_since,
         })
+    }
+
+    /// Who is served, or why nobody is: by the rules that are in force now.
+    pub(super) fn principal(&self) -> Result<Arc<Principal>, String> {
+        let gateway = &self.shared.gateway;
+        let mut known = self.principal.lock().unwrap_or_else(PoisonError::into_inner);
+        let rules = gateway.rules();
+        if known.0 != rules {
+            *known = (rules, self.caller.identify(gateway));
+        }
+        known.1.clone()
+    }
+
+    /// Something of the next request has come, or all of its head.
+    fn heard(&self, part: Option<Awake>) {
+        *self.head.lock().unwrap_or_else(PoisonError::into_inner) = part;
     }
 
     /// How long the client may go on as it does. Zero: no longer.
@@ -98,13 +140,16 @@ impl Connection {
     }
 }
 
-/// Serves the connection until it ends, is idle for too long, or `drain` or `kill` comes.
-pub(super) async fn drive<T>(connection: Arc<Connection>, stream: T, read: Bytes)
+/// Serves the connection until it ends, is idle for too long, the gateway is, or `drain` or `kill`
+/// comes.
+pub(super) async fn drive<T>(connection: Arc<Connection>, stream: T, read: Bytes, awake: Awake)
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let shared = &connection.shared;
     let limits = &shared.limits;
+    // It was accepted for its first request; one that never comes runs into the time for a head.
+    connection.heard(Some(awake));
     let service = service_fn(|request: Request<Incoming>| {
         let connection = Arc::clone(&connection);
         async move {
@@ -113,7 +158,13 @@ where
             Ok::<_, Infallible>(answer.map(|content: Content| Reply { content, _busy: busy }))
         }
     });
-    let stream = Stream { inner: stream, read, stall: limits.write_stall, stalled: None };
+    let stream = Stream {
+        inner: stream,
+        read,
+        stall: limits.write_stall,
+        stalled: None,
+        connection: Some(Arc::clone(&connection)),
+    };
     let http = http1::Builder::new()
         .max_headers(limits.head_fields)
         .max_header_size(limits.head_bytes)
@@ -127,6 +178,8 @@ where
     loop {
         tokio::select! {
             biased;
+            // Before anything more is read.
+            () = shared.wakefulness.over() => return,
             outcome = http.as_mut() => {
                 if let Err(error) = outcome {
                     tracing::debug!(%error, "an http connection ended badly");
@@ -153,6 +206,8 @@ struct Stream<T> {
     read: Bytes,
     stall: Duration,
     stalled: Option<Pin<Box<Sleep>>>,
+    /// Told of what comes between two requests.
+    connection: Option<Arc<Connection>>,
 }
 
 impl<T> Stream<T> {
@@ -178,7 +233,15 @@ impl<T: AsyncRead + Unpin> AsyncRead for Stream<T> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if self.read.is_empty() {
-            return Pin::new(&mut self.inner).poll_read(context, buffer);
+            let before = buffer.filled().len();
+            ready!(Pin::new(&mut self.inner).poll_read(context, buffer))?;
+            if let Some(connection) = &self.connection
+                && buffer.filled().len() > before
+                && connection.requests.load(Ordering::Relaxed) == 0
+            {
+                connection.heard(Some(connection.shared.awake()));
+            }
+            return Poll::Ready(Ok(()));
         }
         let len = self.read.len().min(buffer.remaining());
         buffer.put_slice(&self.read[..len]);
@@ -229,8 +292,13 @@ mod tests {
     async fn a_write_that_stands_still_fails() {
         let (ours, mut theirs) = tokio::io::duplex(8);
         let stall = Duration::from_secs(30);
-        let mut stream =
-            Stream { inner: ours, read: Bytes::from_static(b"ab"), stall, stalled: None };
+        let mut stream = Stream {
+            inner: ours,
+            read: Bytes::from_static(b"ab"),
+            stall,
+            stalled: None,
+            connection: None,
+        };
         let mut start = [0; 2];
         stream.read_exact(&mut start).await.unwrap();
         assert_eq!(&start, b"ab");

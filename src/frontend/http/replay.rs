@@ -81,6 +81,11 @@ impl Replay {
         Self { bounds, tracks: BTreeMap::new(), next_stream: GENERAL + 1, events: 0, bytes: 0 }
     }
 
+    /// Whether anything waits on a stream that nobody reads.
+    pub(super) fn has_unsent(&self) -> bool {
+        self.tracks.values().any(|track| !track.read && !track.source.is_empty())
+    }
+
     /// A new stream for `expected` responses.
     pub(super) fn open(&mut self, source: Receiver, expected: usize) -> Ticket {
         let stream = self.next_stream;

@@ -8,6 +8,7 @@ use hyper::{Method, Request, StatusCode, body::Incoming, header};
 use super::{
     answer::{self, Answer},
     connection::Connection,
+    control::{self, Word},
     get, origin, post, sse,
 };
 use crate::{
@@ -30,9 +31,14 @@ pub(super) async fn answer(connection: &Arc<Connection>, request: Request<Incomi
         tracing::debug!(why, "a request is refused");
         return answer::problem(status, &why);
     }
-    let principal = match &connection.principal {
+    if connection.transport == Transport::Unix
+        && let Some(word) = Word::of(request.uri().path())
+    {
+        return control::answer(connection, word, request.method()).await;
+    }
+    let principal = &match connection.principal() {
         Ok(principal) => principal,
-        Err(why) => return answer::problem(StatusCode::FORBIDDEN, why),
+        Err(why) => return answer::problem(StatusCode::FORBIDDEN, &why),
     };
     let Some(route) = route(request.uri().path()) else {
         return answer::problem(

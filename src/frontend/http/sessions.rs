@@ -19,7 +19,7 @@ use crate::{
 
 /// All sessions by their id. An id is worth nothing without its principal and its path.
 #[derive(Default)]
-pub(super) struct Sessions(Mutex<HashMap<String, Arc<HttpSession>>>);
+pub(in crate::frontend) struct Sessions(Mutex<HashMap<String, Arc<HttpSession>>>);
 
 pub(super) struct HttpSession {
     pub(super) session: Arc<Session>,
@@ -103,7 +103,7 @@ impl Sessions {
         id: &str,
     ) -> Option<Arc<HttpSession>> {
         let entry = Arc::clone(self.lock().get(id)?);
-        if **entry.session.principal() != *principal || entry.server.as_deref() != server {
+        if *entry.session.principal() != *principal || entry.server.as_deref() != server {
             return None;
         }
         let now = shared.now();
@@ -118,6 +118,11 @@ impl Sessions {
     pub(super) fn close(&self, entry: &HttpSession) {
         self.lock().remove(entry.session.id());
         entry.session.close();
+    }
+
+    /// Whether anything was said to a client that has gone, and may come back for it.
+    pub(in crate::frontend) fn have_unsent(&self) -> bool {
+        self.lock().values().any(|entry| entry.replay().has_unsent())
     }
 
     /// Closes what has expired, and tidies what is kept for resuming.

@@ -42,7 +42,7 @@ impl Clients {
 
     fn find(&self, principal: &Principal, id: &str) -> Option<Arc<Client>> {
         let client = Arc::clone(self.lock().get(id)?);
-        (**client.session.principal() == *principal).then_some(client)
+        (*client.session.principal() == *principal).then_some(client)
     }
 
     pub(super) fn end(&self, client: &Client) {

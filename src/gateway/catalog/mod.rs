@@ -165,13 +165,13 @@ impl Catalog {
         self.views().retain(|key, _| !key.ends_with(&own));
     }
 
-    /// An instance has ended; what it said may be forgotten when room is needed.
     /// Nothing of this backend is known any more, but what is on disk and still holds.
     pub(super) fn forget(&self, server: &str) {
         self.listings().all.retain(|key, _| *key.server != *server);
         self.touch();
     }
 
+    /// An instance has ended; what it said may be forgotten when room is needed.
     pub(super) fn asleep(&self, key: &InstanceKey) {
         if let Some(entry) = self.listings().all.get_mut(key) {
             entry.awake = false;
@@ -225,6 +225,7 @@ mod tests {
             server: "s".into(),
             scope: Scope::Session(session.into()),
             speak: Speak::Best,
+            revision: 0,
         }
     }
 

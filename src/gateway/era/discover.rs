@@ -29,7 +29,7 @@ pub(in crate::gateway) async fn discover(request: &Request<'_>) -> Result<Answer
         return Ok(Answer::Result(result.to_string()));
     };
     let server = gateway.server(name).ok_or_else(|| request.unknown_method())?;
-    let met = gateway.introduced(session, server, "server/discover");
+    let met = gateway.introduced(session, &server, "server/discover");
     let met = request.while_starting(Backend(name), met).await?;
     session.uses(&name.as_str().into());
     let info = match met.era {

@@ -199,7 +199,7 @@ impl Gateway {
         let Layer::Server(name) = session.layer() else { return true };
         let listing = self
             .server(name)
-            .and_then(|server| self.catalog.get(&self.key(server, session), server));
+            .and_then(|server| self.catalog.get(&self.key(&server, session), &server));
         let capability = |listing: &super::super::catalog::Listing| {
             listing.capabilities[kind.capability()]["listChanged"] == Value::Bool(true)
         };

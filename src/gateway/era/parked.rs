@@ -251,7 +251,8 @@ fn seal(
 ) -> String {
     let method = order.request.message.method();
     let subject = order.subject();
-    let bound = order.bound(instance.key(), &method, &subject);
+    let who = order.request.session.principal();
+    let bound = order.bound(&who, instance.key(), &method, &subject);
     order.request.session.gateway().states.seal(&bound, id, held, lives)
 }
 
@@ -318,9 +319,10 @@ pub(in crate::gateway) async fn resume(
     let (request, session) = (order.request, order.request.session);
     let gateway = session.gateway();
     let server = gateway.server(&order.server).ok_or_else(|| request.unknown_method())?;
-    let (instance, method) = (gateway.key(server, session), request.message.method());
+    let (instance, method) = (gateway.key(&server, session), request.message.method());
     let subject = order.subject();
-    let bound = order.bound(&instance, &method, &subject);
+    let who = session.principal();
+    let bound = order.bound(&who, &instance, &method, &subject);
     let state = request.message.request_state().unwrap_or("null");
     let opened = gateway.states.open(&bound, state)?;
     let lease = Exchange::lease(order, permit).await?;

@@ -6,7 +6,7 @@ mod single;
 use std::{
     future::Future,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, atomic::AtomicBool},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock, atomic::AtomicBool},
 };
 
 use bytes::Bytes;
@@ -46,7 +46,7 @@ pub struct Session {
     gateway: Arc<Gateway>,
     serial: u64,
     id: String,
-    principal: Arc<Principal>,
+    principal: RwLock<Arc<Principal>>,
     layer: Layer,
     holder: Arc<Holder>,
     /// Modern: it serves one request, and ends with it.
@@ -130,7 +130,7 @@ impl Session {
             gateway,
             serial,
             id,
-            principal,
+            principal: RwLock::new(principal),
             layer,
             holder,
             era,
@@ -155,13 +155,25 @@ impl Session {
         self.state().version
     }
 
-    pub fn principal(&self) -> &Arc<Principal> {
-        &self.principal
+    /// Who it is, by the rules in force.
+    pub fn principal(&self) -> Arc<Principal> {
+        Arc::clone(&self.principal.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(super) fn set_principal(&self, principal: Principal) {
+        let principal = Arc::new(principal);
+        *self.principal.write().unwrap_or_else(PoisonError::into_inner) = principal;
     }
 
     /// True while a request is in flight.
     pub fn busy(&self) -> bool {
         !self.state().in_flight.is_empty()
+    }
+
+    /// True while a request is in flight, or something waits for the client to come for it.
+    pub(super) fn is_wanted(&self) -> bool {
+        let state = self.state();
+        !state.in_flight.is_empty() || !state.backlog.is_empty()
     }
 
     pub(super) fn gateway(&self) -> &Arc<Gateway> {

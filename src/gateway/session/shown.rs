@@ -1,6 +1,8 @@
 //! What a session sees, and what it was shown.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
+
+use serde_json::json;
 
 use super::Session;
 use crate::{
@@ -26,6 +28,18 @@ impl Session {
         }
     }
 
+    /// Says which of these lists look different from what was shown, if any was.
+    pub(in crate::gateway) fn tell_what_changed(&self, kinds: &[Kind]) {
+        let view = self.view();
+        let mut told = HashSet::new();
+        for kind in kinds {
+            if self.looks_new(*kind, view.mark(*kind)) && told.insert(kind.changed()) {
+                let notice = json!({"jsonrpc": "2.0", "method": kind.changed()});
+                self.tell(notice.to_string().into());
+            }
+        }
+    }
+
     /// What the session sees, kept until the catalog changes.
     pub(in crate::gateway) fn view(&self) -> Arc<View> {
         let generation = self.gateway.catalog.generation();
@@ -42,7 +56,9 @@ impl Session {
     /// Sessions with the same key see the same.
     pub(in crate::gateway) fn view_key(&self) -> String {
         let own = match &self.layer {
-            Layer::Aggregate => self.gateway.servers().any(|server| server.share == Share::Session),
+            Layer::Aggregate => {
+                self.gateway.servers().iter().any(|server| server.share == Share::Session)
+            }
             Layer::Server(name) => {
                 self.gateway.server(name).is_some_and(|server| server.share == Share::Session)
             }
@@ -57,7 +73,8 @@ impl Session {
         };
         let folder = self.holder.folder.as_ref().map(|folder| format!("{folder:?}"));
         let own = if own { &*self.holder.session } else { "" };
-        let (key, role) = (self.principal.key(), self.principal.role());
+        let principal = self.principal();
+        let (key, role) = (principal.key(), principal.role());
         // Written without `format!`: each request of the modern era asks for it.
         [&**key, role, layer, name, speak, folder.as_deref().unwrap_or_default(), own].join("\0")
     }

@@ -67,7 +67,7 @@ impl Session {
     fn child(&self, serial: u64, said: Said, message: &Message) -> Arc<Self> {
         let who = Who {
             id: self.id.clone(),
-            principal: Arc::clone(&self.principal),
+            principal: self.principal(),
             layer: self.layer.clone(),
             holder: Arc::clone(&self.holder),
             client: self.client,
@@ -107,7 +107,7 @@ impl Session {
 
     /// Sessions with the same number are one principal's, in the same role.
     pub(in crate::gateway) fn owner_number(&self) -> u64 {
-        self.principal.number()
+        self.principal().number()
     }
 
     /// Whether its one request listens to the task of this number.

@@ -112,8 +112,7 @@ impl Plan {
             let spawner = Spawner::new(&config, Mode::Foreground);
             Supervisor::new(&config.servers, spawner, backends.clone())
         };
-        let gateway =
-            Gateway::new(Arc::new(config), policy, supervisor, None, Keys::random(), backends);
+        let gateway = Gateway::new(config, policy, supervisor, None, Keys::random(), backends);
         let (tracker, drain, kill) =
             (TaskTracker::new(), CancellationToken::new(), CancellationToken::new());
         let shared = Shared::new(

@@ -54,7 +54,7 @@ impl Framed {
         }
     }
 
-    pub(super) fn over_unix(stream: UnixStream) -> Self {
+    pub fn over_unix(stream: UnixStream) -> Self {
         let twin = || stream.try_clone().unwrap();
         let mut framed = Self::new(twin(), twin(), None);
         framed.stream = Some(Stream::Unix(stream));
@@ -87,6 +87,12 @@ impl Framed {
 
     pub fn gateway(&mut self) -> &mut Running {
         self.process.as_mut().unwrap()
+    }
+
+    /// A part of a line.
+    pub fn send_part(&mut self, part: &str) {
+        let Some(Stream::Unix(stream)) = &mut self.stream else { panic!("not over unix") };
+        stream.write_all(part.as_bytes()).unwrap();
     }
 
     pub fn send(&mut self, line: &str) {

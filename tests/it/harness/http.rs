@@ -80,11 +80,11 @@ pub struct Http {
 }
 
 impl Http {
-    pub(super) fn over_tcp(address: SocketAddr, path: &str) -> Self {
+    pub fn over_tcp(address: SocketAddr, path: &str) -> Self {
         Self::new(Address::Tcp(address), path)
     }
 
-    pub(super) fn over_unix(socket: &Path, path: &str) -> Self {
+    pub fn over_unix(socket: &Path, path: &str) -> Self {
         Self::new(Address::Unix(socket.to_owned()), path)
     }
 
@@ -164,6 +164,11 @@ impl Http {
 
     pub fn get(&mut self, path: &str) -> Exchange {
         self.send("GET", path, None)
+    }
+
+    /// The next request goes over a new connection.
+    pub fn reconnect(&mut self) {
+        self.connection = None;
     }
 
     /// Posts and reads the whole answer.

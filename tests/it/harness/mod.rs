@@ -4,6 +4,7 @@
 //! six variables they inherit. So a test can see what it left behind, and dropping the [`World`]
 //! ends it. Nothing waits without a deadline.
 
+mod activator;
 mod framed;
 mod http;
 mod message;
@@ -20,6 +21,7 @@ use std::{
 use nix::{sys::signal::Signal, unistd::Pid};
 use tempfile::TempDir;
 
+pub use activator::{Activator, Passed};
 pub use framed::Framed;
 pub use http::{Exchange, Http};
 pub use message::{Client, Msg};

@@ -25,9 +25,13 @@ pub struct Running {
 }
 
 impl Running {
-    pub(super) fn start(mut command: Command) -> Self {
+    pub(super) fn start(command: Command) -> Self {
+        Self::start_with(command, Stdio::piped())
+    }
+
+    pub(super) fn start_with(mut command: Command, stdin: Stdio) -> Self {
         let mut child = command
-            .stdin(Stdio::piped())
+            .stdin(stdin)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .process_group(0)
@@ -73,6 +77,11 @@ impl Running {
 
     pub fn is_running(&mut self) -> bool {
         self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Waits for its exit code.
+    pub fn code(&mut self) -> Option<i32> {
+        eventually("the gateway's end", || self.child.try_wait().unwrap()).code()
     }
 
     /// Waits for its end.
