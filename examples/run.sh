@@ -8,7 +8,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 echo "building (the first time takes a while) …"
-cargo build --locked --release --bin mcp-gateway --example echo
+cargo build --locked --release --bins --example echo
 
 target=${CARGO_TARGET_DIR:-target}
 target=$(cd "$target" && pwd)
