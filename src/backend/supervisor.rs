@@ -393,17 +393,6 @@ impl Supervisor {
         Counts { running, asleep: asleep.len(), failed: failed.len() }
     }
 
-    /// The next call of this server starts it anew; calls in flight end as they would have.
-    pub fn renew(&self, server: &str) {
-        self.instances().retain(|key, instance| {
-            let other = *key.server != *server;
-            if !other {
-                instance.on(Event::Drain { grace: instance.server().timeouts.max_call });
-            }
-            other
-        });
-    }
-
     pub fn status(&self) -> Vec<InstanceStatus> {
         let mut all: Vec<Arc<Instance>> = self.instances().values().cloned().collect();
         all.sort_by(|a, b| a.key().cmp(b.key()));

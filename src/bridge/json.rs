@@ -118,7 +118,7 @@ fn value(text: &[u8], mut at: usize) -> Option<usize> {
 fn string(text: &[u8], at: usize) -> Option<usize> {
     let mut from = at + 1;
     loop {
-        let quote = from + super::os::find(b'"', text.get(from..)?)?;
+        let quote = from + memchr::memchr(b'"', text.get(from..)?)?;
         let slashes = text[at + 1..quote].iter().rev().take_while(|byte| **byte == b'\\').count();
         if slashes % 2 == 0 {
             return Some(quote + 1);

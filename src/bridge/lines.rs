@@ -37,7 +37,7 @@ impl<R: Read> Lines<R> {
     /// Waits for the next line. An unfinished one at the end is none.
     pub fn next(&mut self) -> io::Result<Line<'_>> {
         loop {
-            if let Some(found) = super::os::find(b'\n', &self.buffer[self.searched..self.filled]) {
+            if let Some(found) = memchr::memchr(b'\n', &self.buffer[self.searched..self.filled]) {
                 let start = self.taken;
                 self.taken = self.searched + found + 1;
                 self.searched = self.taken;

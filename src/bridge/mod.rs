@@ -4,7 +4,7 @@
 //! them only whose they are ([`books`]), so that the daemon can be restarted, replaced, or gone for
 //! want of work, and the client does not notice. It starts nothing, reads no config, and decides
 //! nothing: who may do what is the daemon's to say, to whom the kernel tells who we are.
-#![allow(unsafe_code)]
+#![forbid(unsafe_code)]
 
 mod books;
 #[cfg(test)]

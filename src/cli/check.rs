@@ -56,14 +56,26 @@ fn grants(config: &Config, mode: Mode, out: &mut String) {
     }
 }
 
+/// What is wrong with the plugins' code.
+fn code_problems(config: &Config) -> Vec<String> {
+    match plugins::look(config) {
+        Ok(plugins) => plugins.problems,
+        Err(error) => vec![format!("plugins: {error:#}")],
+    }
+}
+
 pub(super) fn check(args: &CheckArgs) -> Exit {
     let mode = if args.system { Mode::System } else { Mode::Foreground };
     let (config, problems) = match read(&args.config, mode) {
         Ok(loaded) => (Some(loaded.config), loaded.warnings),
         Err(problems) => (None, problems.0),
     };
+    let own_code = match &config {
+        Some(config) if !args.print => code_problems(config),
+        _ => Vec::new(),
+    };
     if args.json {
-        let problems: Vec<serde_json::Value> = problems
+        let mut problems: Vec<serde_json::Value> = problems
             .iter()
             .map(|problem| {
                 serde_json::json!({
@@ -76,9 +88,16 @@ pub(super) fn check(args: &CheckArgs) -> Exit {
                 })
             })
             .collect();
+        let told = own_code
+            .iter()
+            .map(|what| serde_json::json!({"where": "plugins", "severity": "error", "what": what}));
+        problems.extend(told);
         print_line(&serde_json::to_string_pretty(&problems).unwrap_or_default());
     } else {
         for problem in &problems {
+            eprintln!("{problem}");
+        }
+        for problem in &own_code {
             eprintln!("{problem}");
         }
     }
@@ -89,14 +108,7 @@ pub(super) fn check(args: &CheckArgs) -> Exit {
     if args.print {
         return print_line(config::write_yaml(&config).trim_end());
     }
-    let plugins = match plugins::look(&config) {
-        Ok(plugins) => plugins.problems,
-        Err(error) => vec![format!("plugins: {error:#}")],
-    };
-    for problem in &plugins {
-        eprintln!("{problem}");
-    }
-    if !args.json && plugins.is_empty() {
+    if !args.json && own_code.is_empty() {
         let enabled = config.servers.iter().filter(|server| server.enabled).count();
         let file = config.path.as_ref().map(|path| path.display().to_string());
         let file = file.unwrap_or_else(|| "no config file".to_owned());
@@ -109,5 +121,5 @@ pub(super) fn check(args: &CheckArgs) -> Exit {
         grants(&config, mode, &mut text);
         return print_line(text.trim_end());
     }
-    if plugins.is_empty() { Exit::Ok } else { Exit::Config }
+    if own_code.is_empty() { Exit::Ok } else { Exit::Config }
 }

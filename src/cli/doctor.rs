@@ -16,7 +16,7 @@ use std::os::{linux::net::SocketAddrExt, unix::net::SocketAddr};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{ConfigArgs, Exit, complain, load, on_runtime, print_line};
+use super::{ConfigArgs, Exit, chosen, complain, load, on_runtime, print_line};
 use crate::{
     config::{Config, Folders, Mode, Profile, Server},
     spawner::{Examined, Outcome, Reached, Spawner, StartError},
@@ -44,13 +44,12 @@ pub(super) fn doctor(args: &DoctorArgs) -> Exit {
         Ok(loaded) => loaded.config,
         Err(exit) => return exit,
     };
-    let wanted = |server: &&Server| {
-        server.enabled && args.server.as_ref().is_none_or(|name| *name == server.name)
+    let hosts = Spawner::new(&config, Mode::Foreground).plugin_hosts(&config);
+    let all = hosts.iter().chain(&config.servers);
+    let servers = match chosen(all, args.server.as_deref()) {
+        Ok(servers) => servers,
+        Err(error) => return complain(&error, Exit::Usage),
     };
-    let servers: Vec<&Server> = config.servers.iter().filter(wanted).collect();
-    if let (Some(name), true) = (&args.server, servers.is_empty()) {
-        return complain(&anyhow::anyhow!("no server \"{name}\" that is enabled"), Exit::Usage);
-    }
     let looks = match look(&config, &servers, args.attack) {
         Ok(looks) => looks,
         Err(error) => return complain(&error, Exit::Internal),

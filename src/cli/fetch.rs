@@ -2,11 +2,8 @@
 
 use clap::Args;
 
-use super::{ConfigArgs, Exit, client, complain, load, on_runtime, print_line};
-use crate::{
-    config::{Mode, Server},
-    spawner::Spawner,
-};
+use super::{ConfigArgs, Exit, chosen, client, complain, load, on_runtime, print_line};
+use crate::{config::Mode, spawner::Spawner};
 
 #[derive(Args)]
 pub(super) struct FetchArgs {
@@ -22,13 +19,10 @@ pub(super) fn fetch(args: &FetchArgs) -> Exit {
         Ok(loaded) => loaded.config,
         Err(exit) => return exit,
     };
-    let wanted = |server: &&Server| {
-        server.enabled && args.server.as_ref().is_none_or(|name| *name == server.name)
+    let servers = match chosen(config.servers.iter(), args.server.as_deref()) {
+        Ok(servers) => servers,
+        Err(error) => return complain(&error, Exit::Usage),
     };
-    let servers: Vec<&Server> = config.servers.iter().filter(wanted).collect();
-    if let (Some(name), true) = (&args.server, servers.is_empty()) {
-        return complain(&anyhow::anyhow!("no server \"{name}\" that is enabled"), Exit::Usage);
-    }
     let spawner = Spawner::new(&config, Mode::Foreground);
     let mut exit = Exit::Ok;
     let work = async {

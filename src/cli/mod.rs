@@ -22,7 +22,7 @@ use clap::{
 };
 
 use crate::{
-    config::{self, Loaded, Mode, Problems},
+    config::{self, Loaded, Mode, Problems, Server},
     daemon::logging::{self, Format},
     policy::Denied,
 };
@@ -237,6 +237,19 @@ fn read(args: &ConfigArgs, mode: Mode) -> Result<Loaded, Problems> {
 }
 
 /// The role of our own processes.
+/// The servers that are enabled, or the one of this name.
+fn chosen<'s>(
+    servers: impl Iterator<Item = &'s Server>,
+    name: Option<&str>,
+) -> anyhow::Result<Vec<&'s Server>> {
+    let wanted = |server: &&Server| server.enabled && name.is_none_or(|name| name == server.name);
+    let found: Vec<&Server> = servers.filter(wanted).collect();
+    match name {
+        Some(name) if found.is_empty() => anyhow::bail!("no server \"{name}\" that is enabled"),
+        _ => Ok(found),
+    }
+}
+
 fn own_role() -> Option<String> {
     std::env::var("MCP_GATEWAY_ROLE").ok().filter(|role| !role.is_empty())
 }

@@ -137,7 +137,7 @@ impl Gateway {
     ) -> Arc<Self> {
         let gateway = Arc::new_cyclic(|me| Gateway {
             me: Weak::clone(me),
-            snapshot: RwLock::new(Snapshot::new(config, policy)),
+            snapshot: RwLock::new(Snapshot::new(config, Arc::new(policy))),
             rules: AtomicU64::new(0),
             catalog: Catalog::new(Disk::new(cache)),
             sessions: Mutex::default(),

@@ -373,21 +373,8 @@ impl Gateway {
     /// Every session whose lists look different now is told, and no other.
     pub(super) fn changed(&self, instance: &Instance) {
         self.catalog.touch();
-        self.tell_new(|session| session.shares(instance));
-    }
-
-    /// A backend is not what it was: its instances end when their calls have, and its lists are
-    /// asked for again.
-    pub fn renew(&self, server: &str) {
-        self.supervisor.renew(server);
-        self.catalog.forget(server);
-        self.tell_new(|_| true);
-    }
-
-    /// Tells sessions whose lists are not what they were shown.
-    fn tell_new(&self, who: impl Fn(&Session) -> bool) {
         let sessions: Vec<Arc<Session>> = self.sessions().values().cloned().collect();
-        for session in sessions.iter().filter(|session| who(session)) {
+        for session in sessions.iter().filter(|session| session.shares(instance)) {
             session.tell_what_changed(&Kind::ALL);
         }
     }

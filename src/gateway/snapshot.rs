@@ -14,7 +14,7 @@ use crate::{
 
 pub(super) struct Snapshot {
     pub(super) config: Config,
-    pub(super) policy: Policy,
+    pub(super) policy: Arc<Policy>,
     /// The enabled backends in the order of the file.
     servers: Vec<Arc<Server>>,
     places: HashMap<String, usize>,
@@ -32,7 +32,7 @@ impl Deref for Enabled {
 }
 
 impl Snapshot {
-    pub(super) fn new(config: Config, policy: Policy) -> Arc<Self> {
+    pub(super) fn new(config: Config, policy: Arc<Policy>) -> Arc<Self> {
         let enabled = config.servers.iter().filter(|server| server.enabled);
         let servers: Vec<Arc<Server>> = enabled.cloned().map(Arc::new).collect();
         let places = servers.iter().enumerate().map(|(at, server)| (server.name.clone(), at));
@@ -78,6 +78,23 @@ impl Gateway {
     /// the others finish their calls and stop. Sessions have the new rules from now on, and those
     /// whose lists look different are told.
     pub fn apply(self: &Arc<Self>, config: Config, policy: Policy, plan: &Plan, owner: &Principal) {
+        self.put(config, Arc::new(policy), plan);
+        let new = |name: &str| plan.added.iter().chain(&plan.changed).any(|new| new == name);
+        self.start_eager(owner, &new);
+    }
+
+    /// A backend is another one, though its entry is the same: its code has changed.
+    pub fn renew(&self, name: &str) {
+        let now = self.now();
+        let (mut config, revision) = (now.config.clone(), self.rules() + 1);
+        for server in config.servers.iter_mut().filter(|server| server.name == name) {
+            server.revision = revision;
+        }
+        let plan = Plan { changed: vec![name.to_owned()], ..Plan::default() };
+        self.put(config, Arc::clone(&now.policy), &plan);
+    }
+
+    fn put(&self, config: Config, policy: Arc<Policy>, plan: &Plan) {
         self.supervisor.apply(&config.servers, plan);
         for name in plan.stale() {
             self.catalog.forget(name);
@@ -93,7 +110,5 @@ impl Gateway {
         for session in &sessions {
             session.tell_what_changed(&Kind::ALL);
         }
-        let new = |name: &str| plan.added.iter().chain(&plan.changed).any(|new| new == name);
-        self.start_eager(owner, &new);
     }
 }

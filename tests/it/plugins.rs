@@ -257,6 +257,9 @@ fn what_cannot_be_loaded_is_told_with_file_and_line_and_the_rest_runs() {
     let (_, said) = text(&check);
     assert!(said.contains(&line) && said.contains("plugin gone: "), "{said}");
     assert_eq!(check.status.code(), Some(78));
+    let (json, _) = text(&world.run(&["check", "--json"]));
+    let json: Value = serde_json::from_str(&json).unwrap();
+    assert!(json[0]["what"].as_str().unwrap().starts_with(&line), "{json}");
     let (out, said) = text(&world.run(&["list"]));
     assert!(out.contains("  add: Add two numbers") && said.contains(&line), "{out}{said}");
     let mut client = world.stdio();
@@ -320,6 +323,9 @@ fn a_plugin_gets_no_further_than_its_sandbox() {
     assert_eq!(client.text("greet", json!({"name": "Eve"})), "hello Eve");
     drop(client);
     world.assert_empty();
+    let doctor = world.run(&["doctor", "--server", "plugins", "--json"]);
+    assert_eq!(doctor.status.code(), Some(0), "{:?}", text(&doctor));
+    assert!(text(&doctor).0.contains("seccomp"), "{}", text(&doctor).0);
 }
 
 #[test]
