@@ -7,6 +7,7 @@ gateway itself then says whether the copy means what the original does.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import subprocess
@@ -81,11 +82,15 @@ class Original:
             text = _with_servers(_with_absolute_folders(text, self.path.parent), servers)
         copy = folder / self.path.name
         write_private(copy, text)
-        same = _compared(printed(self._binary, copy, shown=self.path), set(servers))
-        if same != _compared(self._print, set()):
+        # The original has no error, so one in the copy is the splice's.
+        same: list[str] = []
+        with contextlib.suppress(GatewayError):
+            same = _compared(printed(self._binary, copy), set(servers), without_plugins)
+        if same != _compared(self._print, set(), without_plugins):
             raise GatewayError(
                 f"{self.path}: the program's tools cannot be added to this file; write `servers:` "
-                "and `plugins:` at the start of a line, each entry on lines of its own"
+                "and `plugins:` at the start of a line, each entry on lines of its own, and the "
+                "paths of plugins in full"
             )
         return copy
 
@@ -104,15 +109,14 @@ class Original:
         return json.dumps(data, indent=1)
 
 
-def printed(binary: Path, path: Path, shown: Path | None = None) -> str:
+def printed(binary: Path, path: Path) -> str:
     """The config in force. Raises :class:`GatewayError` with every problem that it has."""
     done = subprocess.run(
         [binary, "check", "--print", "-c", path],
         capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False,
     )
     if done.returncode:
-        said = done.stderr.replace(str(path), str(shown or path)).strip()
-        raise GatewayError(said or f"{shown or path}: the gateway refuses it")
+        raise GatewayError(done.stderr.strip() or f"{path}: the gateway refuses it")
     return done.stdout
 
 
@@ -134,8 +138,9 @@ def _block(text: str, key: str) -> list[str]:
     return lines[start:end]
 
 
-def _compared(text: str, added: set[str]) -> list[str]:
-    """What must be the same before and after: all but plugins and the servers that were added."""
+def _compared(text: str, added: set[str], without_plugins: bool) -> list[str]:
+    """What must be the same before and after: all but the servers that were added, and plugins
+    that were taken out."""
     out: list[str] = []
     top, skip = "", False
     for line in text.split("\n"):
@@ -145,7 +150,7 @@ def _compared(text: str, added: set[str]) -> list[str]:
             skip = False
         elif top == "servers" and re.match(r"^  \S", line):
             skip = line.strip().rstrip(":").strip("'") in added
-        if not skip and top != "plugins":
+        if not skip and not (without_plugins and top == "plugins"):
             out.append(line.replace("/./", "/"))
     return out
 

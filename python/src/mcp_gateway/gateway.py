@@ -214,7 +214,13 @@ class MCPGateway:
         return path
 
     async def _run(self, arguments: list[str], **pipes: Any) -> None:
-        child = await asyncio.create_subprocess_exec(*arguments, **pipes)
+        environment = dict(os.environ)
+        if self._original is not None:
+            # Its plugins are looked for where the file is, and the copy is somewhere else. Servers
+            # do not get this variable.
+            paths = [str(self._original.path.parent), environment.get("PYTHONPATH", "")]
+            environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
+        child = await asyncio.create_subprocess_exec(*arguments, env=environment, **pipes)
         self._children.add(child)
         try:
             status = await child.wait()
