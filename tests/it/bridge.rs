@@ -344,7 +344,10 @@ fn it_is_small_and_quick() {
         memory = memory.max(private(client.gateway().pid()));
     }
     times.sort();
-    println!("first list after {:?}; private {} KiB, {} KiB of no file", times[4], memory.0, memory.1);
+    println!(
+        "first list after {:?}; private {} KiB, {} KiB of no file",
+        times[4], memory.0, memory.1
+    );
     // Of a build for debugging, on a machine that does other things too, the files' share and the
     // goal of 10 ms say little; the package's own suite holds it to them.
     assert!(memory.1 <= 1200, "{memory:?}");

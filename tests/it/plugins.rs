@@ -72,6 +72,15 @@ def forks(count: int) -> int:
     return made
 
 @tool
+def files() -> int:
+    import resource
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+@tool
+def space() -> str:
+    return str(os.stat("/proc/self/ns/pid").st_ino)
+
+@tool
 def steps(count: int, ctx: Context) -> str:
     for n in range(count):
         ctx.progress(n + 1, count)
@@ -414,5 +423,18 @@ fn a_new_plugin_runs_and_overwrites_nothing() {
     assert!(text(&again).1.contains("my_notes.py is there already"), "{}", text(&again).1);
     for name in ["", "a b", "1a", "ü", "../x", "mcp_gateway"] {
         assert_eq!(world.run(&["new-plugin", name]).status.code(), Some(64), "{name}");
+    }
+}
+
+#[test]
+fn limits_and_share_are_those_of_a_server() {
+    for (share, apart) in [("user", false), ("session", true)] {
+        let world = odd(&format!(", limits: {{open_files: 77}}, share: {share}"));
+        let daemon = world.serve();
+        let (mut one, mut two) = (daemon.unix(), daemon.unix());
+        assert_eq!(one.text("files", json!({})), "77");
+        // Each box has a namespace of its own.
+        let boxes = [one.text("space", json!({})), two.text("space", json!({}))];
+        assert_eq!(boxes[0] != boxes[1], apart, "{share}: {boxes:?}");
     }
 }
