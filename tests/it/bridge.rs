@@ -10,7 +10,7 @@ use std::{
 use nix::{sys::signal::Signal, unistd::geteuid};
 use serde_json::json;
 
-use crate::harness::{BRIDGE, Client, Daemon, Framed, World, eventually, faulty};
+use crate::harness::{BRIDGE, Client, Daemon, Framed, World, eventually, faulty, skipped};
 
 fn world() -> World {
     World::with(&(faulty("f", "counter", "") + &faulty("slow", "slow", "")))
@@ -267,7 +267,7 @@ fn as_nobody(world: &World, program: &str, args: &[&str]) -> Command {
 #[test]
 fn who_may_not_is_told_what_an_administrator_has_to_do() {
     if !geteuid().is_root() {
-        eprintln!("skipped: needs root, to be somebody else");
+        skipped("only root can be somebody else");
         return;
     }
     let world = world();
@@ -285,7 +285,7 @@ fn who_may_not_is_told_what_an_administrator_has_to_do() {
 #[test]
 fn a_stranger_who_listens_is_told_nothing() {
     if !geteuid().is_root() {
-        eprintln!("skipped: needs root, to be somebody else");
+        skipped("only root can be somebody else");
         return;
     }
     let world = World::new("");

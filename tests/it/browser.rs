@@ -9,7 +9,10 @@ use std::{
     path::Path,
 };
 
-use crate::{boxes::installed, harness::World};
+use crate::{
+    boxes::installed,
+    harness::{World, skipped},
+};
 
 const CHROMIUM: &str = "/usr/bin/chromium-headless-shell";
 const PAGE: &str = "<html><head><title>A page of its own</title></head><body>x</body></html>";
@@ -56,7 +59,7 @@ fn opened(sandbox: &str, chromium: &str, before: &[&str]) -> String {
 #[test]
 fn a_browser_runs_in_its_box() {
     if !Path::new(CHROMIUM).exists() || !nix::unistd::geteuid().is_root() {
-        println!("skipped: needs {CHROMIUM}, and root to become a plain user");
+        skipped(&format!("{CHROMIUM} is needed, and root to become a plain user"));
         return;
     }
     // With the browser's own sandbox inside, which it refuses to make for root.

@@ -6,6 +6,8 @@
 #![cfg(target_os = "linux")]
 #![expect(clippy::disallowed_methods, reason = "tests start the gateway")]
 
+#[path = "../it/harness/dice.rs"]
+mod dice;
 #[allow(dead_code, unused_imports, reason = "made for more tests than these")]
 #[path = "../it/harness/mod.rs"]
 mod harness;
@@ -26,21 +28,11 @@ use nix::{
 };
 use serde_json::json;
 
+use dice::Dice;
 use harness::{Client, World, eventually};
 
 /// What is left of a backend has so long to go.
 const SOON: Duration = Duration::from_secs(2);
-
-/// Numbers that look random and are the same each time.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, sides: u64) -> u64 {
-        self.0 =
-            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % sides
-    }
-}
 
 /// As many as there are processors, who do nothing as fast as they can.
 struct Load(Arc<AtomicBool>, Vec<thread::JoinHandle<()>>);

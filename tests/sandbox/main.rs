@@ -5,6 +5,8 @@
 #![expect(clippy::disallowed_methods, reason = "tests start the launcher")]
 
 mod attacks;
+#[path = "../it/harness/dice.rs"]
+mod dice;
 mod harness;
 mod leftovers;
 mod orphans;

@@ -12,7 +12,7 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::harness::*;
+use crate::{dice::Dice, harness::*};
 
 /// Forks twice, leaves the session, closes what it has, ignores every signal that can be.
 const STUBBORN: &str = "trap '' TERM HUP INT; \
@@ -24,17 +24,6 @@ const FORK_BOMB: &str = "exec perl -e '$| = 1; print \"up\\n\"; fork while 1'";
 
 fn portable() -> Layers {
     Layers { namespaces: false, ..Layers::ALL }
-}
-
-/// Numbers that look random and are the same each time.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, sides: u64) -> u64 {
-        self.0 =
-            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        (self.0 >> 33) % sides
-    }
 }
 
 fn with(place: &Place, text: &str, layers: Layers, by: As) -> Policy {

@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::harness::{Activator, Framed, World};
+use crate::harness::{Activator, Framed, World, skipped};
 
 const RULES: &str = "
 timeouts: {exit: 30s}
@@ -64,7 +64,7 @@ fn open_to_all(world: &World) -> Activator {
 #[test]
 fn other_users_have_the_roles_that_rules_give_them() {
     if !nix::unistd::geteuid().is_root() {
-        eprintln!("skipped: only root can be other users");
+        skipped("only root can be other users");
         return;
     }
     let world = World::new(RULES);
