@@ -1,10 +1,11 @@
 //! The config and the rules in force, and how others take their place while sessions go on.
 
 use std::{
-    collections::HashMap,
     ops::Deref,
     sync::{Arc, PoisonError, atomic::Ordering},
 };
+
+use foldhash::HashMap;
 
 use super::{Gateway, catalog::Kind};
 use crate::{

@@ -145,6 +145,8 @@ impl World {
             .env("PATH", std::env::var_os("PATH").unwrap_or_default())
             .env("HOME", self.folder())
             .env("MCP_GATEWAY_CACHE", self.path("cache"))
+            // Also where the build does not lie in the tree.
+            .env("MCP_GATEWAY_PYTHON", concat!(env!("CARGO_MANIFEST_DIR"), "/python/src"))
             .envs(self.env.iter().map(|(name, value)| (name, value)));
         command
     }
